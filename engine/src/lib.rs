@@ -1,0 +1,13 @@
+//! Henge's engine: rows in, segments kept, Arrow batches out.
+//!
+//! Owns the segment format, ingestion up to a finished segment, and the DataFusion table, operators and rules
+//! that answer queries over segments. It opens no sockets of its own, knows no metadata database, and is handed
+//! the time. Rooms, lowest first: [`error`], [`model`], [`segment`], `aggregate` and `function`, `exec`, `table`,
+//! `optimizer`, `session`; beside them [`ingest`] and [`storage`].
+
+pub mod error;
+pub mod model;
+pub mod segment;
+pub mod table;
+
+pub use error::{Error, Result};

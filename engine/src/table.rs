@@ -1,0 +1,34 @@
+//! The table that DataFusion sees for a data source.
+//!
+//! Owns the mapping from segment columns to Arrow, and from SQL filters to pruned segments and index look-ups.
+//! Knows no timeline: which segments are visible is asked of a [`SegmentSource`].
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::model::{Interval, SegmentId, SegmentSchema};
+use crate::segment::Segment;
+
+/// Answers which segments of one data source a query is to read. Fulfilled by the catalog's timeline, by the broker
+/// and the historical, and by a fixed list in tests and in programs that embed the engine.
+pub trait SegmentSource: Debug + Send + Sync {
+    /// The columns of the data source: the union of its segments' columns. A segment that lacks one has nulls there.
+    fn schema(&self) -> Arc<SegmentSchema>;
+
+    /// One consistent set of visible segments, those whose clip overlaps `interval`, in the order of their ids.
+    /// No two of them hold the same row, and together they hold every row of the data source within `interval`.
+    fn visible(&self, interval: &Interval) -> Result<Vec<VisibleSegment>>;
+
+    /// How many segments are visible over all of time, for `EXPLAIN`.
+    fn num_visible(&self) -> usize;
+}
+
+/// A segment, and the part of it that no newer version hides.
+#[derive(Clone, Debug)]
+pub struct VisibleSegment {
+    pub id: Arc<SegmentId>,
+    /// Only rows whose time lies in here count; the others are overshadowed.
+    pub clip: Interval,
+    pub segment: Arc<dyn Segment>,
+}
