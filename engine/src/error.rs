@@ -51,6 +51,13 @@ pub enum Persona {
     Developer,
 }
 
+/// A place in the text of a statement, counted from 1 in lines and characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub line: u64,
+    pub column: u64,
+}
+
 /// A report to a person. Cheap to move: one pointer.
 pub struct Error(Box<Report>);
 
@@ -60,6 +67,9 @@ struct Report {
     message: Cow<'static, str>,
     context: Vec<(&'static str, String)>,
     retryable: bool,
+    sqlstate: Option<&'static str>,
+    position: Option<Position>,
+    hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -74,6 +84,9 @@ impl Error {
             message: message.into(),
             context: Vec::new(),
             retryable,
+            sqlstate: None,
+            position: None,
+            hint: None,
             source: None,
         }))
     }
@@ -139,6 +152,27 @@ impl Error {
         self
     }
 
+    /// Says which of PostgreSQL's five-character codes fits better than the one its category stands for.
+    #[must_use]
+    pub fn with_sqlstate(mut self, sqlstate: &'static str) -> Self {
+        self.0.sqlstate = Some(sqlstate);
+        self
+    }
+
+    /// Says where in the statement's text.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        self.0.position = Some(position);
+        self
+    }
+
+    /// Says what the person may have meant or can do; a sentence without a full stop.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// Says for whom the message is.
     #[must_use]
     pub fn for_persona(mut self, persona: Persona) -> Self {
@@ -151,6 +185,23 @@ impl Error {
     pub fn retryable(mut self, retryable: bool) -> Self {
         self.0.retryable = retryable;
         self
+    }
+
+    /// The same report for another reader. The failure underneath is kept as words.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let report = &self.0;
+        Self(Box::new(Report {
+            category: report.category,
+            persona: report.persona,
+            message: report.message.clone(),
+            context: report.context.clone(),
+            retryable: report.retryable,
+            sqlstate: report.sqlstate,
+            position: report.position,
+            hint: report.hint.clone(),
+            source: report.source.as_ref().map(|source| source.to_string().into()),
+        }))
     }
 
     pub fn category(&self) -> Category {
@@ -170,6 +221,21 @@ impl Error {
         &self.0.message
     }
 
+    /// PostgreSQL's code, where a narrower one is known than the category's.
+    pub fn sqlstate(&self) -> Option<&'static str> {
+        self.0.sqlstate
+    }
+
+    /// Where in the statement's text, if it is known.
+    pub fn position(&self) -> Option<Position> {
+        self.0.position
+    }
+
+    /// What the person may have meant or can do.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
     /// Where it happened, innermost first.
     pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
@@ -184,6 +250,12 @@ impl fmt::Display for Error {
         }
         if !self.0.context.is_empty() {
             f.write_str(")")?;
+        }
+        if let Some(Position { line, column }) = self.0.position {
+            write!(f, " at line {line}, column {column}")?;
+        }
+        if let Some(hint) = &self.0.hint {
+            write!(f, "; {hint}")?;
         }
         if let Some(source) = &self.0.source {
             write!(f, ": {source}")?;
@@ -217,5 +289,15 @@ mod tests {
         assert_eq!(error.to_string(), "row is not JSON (line `3`, file `a.json`): unexpected `}`");
         assert_eq!(error.category(), Category::InvalidInput);
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn a_report_on_a_statement_points_into_its_text() {
+        let error = Error::invalid_input("column `pag` does not exist")
+            .with_sqlstate("42703")
+            .at(Position { line: 2, column: 8 })
+            .with_hint("did you mean `page`?");
+        assert_eq!(error.to_string(), "column `pag` does not exist at line 2, column 8; did you mean `page`?");
+        assert_eq!(error.sqlstate(), Some("42703"));
     }
 }

@@ -5,9 +5,15 @@
 //! the time. Rooms, lowest first: [`error`], [`model`], [`segment`], `aggregate` and `function`, `exec`, `table`,
 //! `optimizer`, `session`; beside them [`ingest`] and [`storage`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod aggregate;
 pub mod error;
+pub mod function;
 pub mod model;
 pub mod segment;
+pub mod session;
 pub mod table;
 
 pub use error::{Error, Result};
+pub use session::install;
