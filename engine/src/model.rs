@@ -2,14 +2,20 @@
 //!
 //! Invariant: pure data with serde in Druid's JSON names; this room uses no other but [`crate::error`].
 
+mod granularity;
 mod interval;
+mod period;
 mod schema;
 mod segment_id;
 mod shard_spec;
+mod time_zone;
 mod timestamp;
 
+pub use granularity::{Granularity, PeriodGranularity};
 pub use interval::Interval;
+pub use period::Period;
 pub use schema::{ColumnRole, ColumnSchema, ColumnType, MetricCombine, SegmentSchema, TIME_COLUMN};
 pub use segment_id::SegmentId;
 pub use shard_spec::ShardSpec;
+pub use time_zone::TimeZone;
 pub use timestamp::Timestamp;

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Timestamp;
+use super::{Period, TimeZone, Timestamp};
 use crate::error::{Error, Result};
 
 /// A half-open span of time `[start, end)`, never empty. Written `start/end` in ISO-8601.
@@ -61,11 +61,22 @@ impl fmt::Display for Interval {
 impl FromStr for Interval {
     type Err = Error;
 
+    /// `start/end`; one of both may be a period, such as `2013-08-01/P1D`.
     fn from_str(text: &str) -> Result<Self> {
         let (start, end) = text.split_once('/').ok_or_else(|| {
             Error::invalid_input(format!("`{text}` is not an interval, such as `2013-08-01/2013-08-02`"))
         })?;
-        Self::new(start.parse()?, end.parse()?)
+        let moved = |from: &str, period: &str, times| {
+            let period: Period = period.parse()?;
+            period
+                .add_to(from.parse()?, times, TimeZone::Utc)
+                .ok_or_else(|| Error::invalid_input(format!("interval `{text}` leaves the calendar")))
+        };
+        match (start.starts_with('P'), end.starts_with('P')) {
+            (false, true) => Self::new(start.parse()?, moved(start, end, 1)?),
+            (true, false) => Self::new(moved(end, start, -1)?, end.parse()?),
+            _ => Self::new(start.parse()?, end.parse()?),
+        }
     }
 }
 
@@ -79,5 +90,20 @@ impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_end_may_be_a_period() -> Result<()> {
+        let day: Interval = "2013-08-01/2013-08-02".parse()?;
+        assert_eq!("2013-08-01/P1D".parse::<Interval>()?, day);
+        assert_eq!("PT24H/2013-08-02".parse::<Interval>()?, day);
+        assert!("P1D/P1D".parse::<Interval>().is_err());
+        assert!("2013-08-02/2013-08-01".parse::<Interval>().is_err());
+        Ok(())
     }
 }
