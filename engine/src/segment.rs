@@ -6,6 +6,8 @@
 //! Invariants: rows of a segment keep their number for as long as the segment lives; what a column returned once it
 //! returns again; bytes from disk never panic, they give an error that names the segment, the column and the block.
 
+pub mod memory;
+
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
