@@ -1,4 +1,8 @@
-//! Aggregators, one file each.
+//! Aggregators, one file each: what they keep while they run, and what a partial one hands to the final one.
+//!
+//! Invariant: an integer result that does not fit is an error, never a wrapped number.
+
+pub mod sum;
 
 use std::sync::Arc;
 
@@ -6,5 +10,5 @@ use datafusion::logical_expr::AggregateUDF;
 
 /// Every aggregate function of Henge. Some replace DataFusion's of the same name.
 pub fn all() -> Vec<Arc<AggregateUDF>> {
-    Vec::new()
+    vec![Arc::new(sum::sum())]
 }
