@@ -13,6 +13,7 @@ pub mod function;
 pub mod model;
 pub mod segment;
 pub mod session;
+pub mod storage;
 pub mod table;
 
 pub use error::{Error, Result};
