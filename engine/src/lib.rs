@@ -10,6 +10,7 @@
 pub mod aggregate;
 pub mod error;
 pub mod function;
+pub mod ingest;
 pub mod model;
 pub mod segment;
 pub mod session;

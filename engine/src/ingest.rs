@@ -1,0 +1,3 @@
+//! Rows in, finished segments out. Never publishes.
+
+pub mod source;
