@@ -2,4 +2,11 @@
 //!
 //! Owns the metadata, the timeline made of it, publishing, and the embedded database. Decides nothing about rows.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod clock;
+pub mod publish;
+pub mod store;
 pub mod timeline;
+
+pub use clock::{Clock, SystemClock};

@@ -1,0 +1,83 @@
+//! The metadata store: what is published, in a database.
+//!
+//! Owns the trait [`MetadataStore`] in domain verbs, its databases, and its double in memory; `suite.rs` holds the
+//! tests that all of them pass. The only room with SQL.
+//!
+//! Invariants: every verb is one transaction, and what it returned survives a power loss. All changes to one data
+//! source's segments are in one order, numbered by its `rev`. An id once given to a segment is never given again.
+
+mod memory;
+mod migration;
+mod record;
+mod sql;
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use henge_engine::Result;
+use henge_engine::model::{Interval, SegmentId, SegmentUid, Timestamp};
+use henge_engine::storage::LoadSpec;
+
+pub use memory::MemoryStore;
+pub(crate) use record::join;
+pub use record::{
+    DataSourceRecord, Decision, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord,
+    Snapshot, TakenGroup, TaskRecord, TaskStatus,
+};
+pub use sqlite::SqliteStore;
+
+/// Decides what a publication changes, from what it overlaps. May be called again if the database asks for it.
+pub type Decide<'a> = &'a (dyn Fn(&Overlap) -> Result<Decision> + Send + Sync);
+
+/// The metadata of all data sources.
+#[async_trait]
+pub trait MetadataStore: Debug + Send + Sync {
+    /// All data sources and their used segments, as of one moment.
+    async fn snapshot(&self) -> Result<Snapshot>;
+
+    /// The `rev` of a data source; 0 if nothing was ever published there.
+    async fn rev(&self, data_source: &str) -> Result<u64>;
+
+    /// Notes that files are about to be put into deep storage for a publication.
+    async fn intend_pushes(&self, publish_id: &str, load_specs: &[LoadSpec]) -> Result<()>;
+
+    /// The noted files whose publication did not happen (yet).
+    async fn intended_pushes(&self) -> Result<Vec<LoadSpec>>;
+
+    /// Strikes files off the list of noted ones, because they were removed.
+    async fn forget_pushes(&self, load_specs: &[LoadSpec]) -> Result<()>;
+
+    /// Makes a publication: shows `decide` what is there, under the lock of the data source, and does what it decided.
+    /// All of it happens or none. A publish id that was published before changes nothing.
+    async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish>;
+
+    /// Marks unused all segments whose intervals lie within `within`. `Conflict` is not possible; nothing found is fine.
+    async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked>;
+
+    /// Begins to kill the unused segments within `within`, but those that are `in_use`. From here on they cannot be
+    /// marked used again. Segments whose killing was interrupted are among the answer.
+    async fn begin_kill(
+        &self,
+        data_source: &str,
+        within: Interval,
+        in_use: &HashSet<SegmentUid>,
+    ) -> Result<Vec<KillCandidate>>;
+
+    /// Ends it, once their files are gone. Their ids stay taken.
+    async fn finish_kill(&self, ids: &[SegmentId]) -> Result<()>;
+
+    /// Records a task, in place of what was recorded of it before.
+    async fn save_task(&self, task: &TaskRecord) -> Result<()>;
+
+    async fn task(&self, id: &str) -> Result<Option<TaskRecord>>;
+
+    /// The latest tasks, newest first.
+    async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>>;
+
+    /// Lets go of the database. Later calls fail.
+    async fn close(&self);
+}

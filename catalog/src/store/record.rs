@@ -1,0 +1,201 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardSpec, Timestamp};
+use henge_engine::storage::LoadSpec;
+use henge_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What is recorded of a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentRecord {
+    pub id: SegmentId,
+    /// Names the bytes; two records share it when one was issued anew under a newer version.
+    pub uid: SegmentUid,
+    pub shard_spec: ShardSpec,
+    pub load_spec: LoadSpec,
+    pub schema: Arc<SegmentSchema>,
+    pub num_rows: u64,
+    pub size_bytes: u64,
+    pub hash: String,
+    /// Earliest and latest row time, both inclusive; `None` without rows.
+    pub time_range: Option<(Timestamp, Timestamp)>,
+    pub created: Timestamp,
+    /// The `rev` of the data source that this record came with.
+    pub created_rev: u64,
+}
+
+impl SegmentRecord {
+    /// Whether it was appended to a group, rather than being one of those the group began with.
+    pub fn is_appended(&self) -> bool {
+        self.id.partition >= self.shard_spec.core_size()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSourceRecord {
+    pub name: String,
+    pub created: Timestamp,
+    /// Counts the commits that changed its segments.
+    pub rev: u64,
+}
+
+/// Everything used, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub data_sources: Vec<DataSourceRecord>,
+    /// In the order of their ids.
+    pub segments: Vec<SegmentRecord>,
+}
+
+/// A request to change a data source's segments, with an id by which it is known if it comes again.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub publish_id: String,
+    pub data_source: String,
+    /// The parts of time it touches. What overlaps them is shown to the decision.
+    pub spans: Vec<Interval>,
+    pub now: Timestamp,
+}
+
+/// What a publication finds there already.
+#[derive(Clone, Debug, Default)]
+pub struct Overlap {
+    /// The `rev` that the publication will have.
+    pub rev: u64,
+    /// The used segments that overlap the spans, and those that overlap these.
+    pub used: Vec<SegmentRecord>,
+    /// Every interval and version that overlaps, used or not, even if killed since.
+    pub taken: Vec<TakenGroup>,
+}
+
+/// An interval and version that has been used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenGroup {
+    pub interval: Interval,
+    pub version: String,
+    /// The greatest partition number that any segment ever had.
+    pub max_partition: u32,
+}
+
+/// What a publication changes.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    pub add: Vec<SegmentRecord>,
+    pub mark_unused: Vec<SegmentId>,
+}
+
+/// How a publication ended.
+#[derive(Clone, Debug)]
+pub enum Publish {
+    Done(Published),
+    /// The same publish id was there already, with this `rev`.
+    DoneBefore {
+        rev: u64,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    pub rev: u64,
+    pub added: Vec<SegmentRecord>,
+    pub marked_unused: Vec<SegmentId>,
+}
+
+/// Segments that were marked unused.
+#[derive(Clone, Debug, Default)]
+pub struct Marked {
+    pub rev: u64,
+    pub segments: Vec<SegmentId>,
+}
+
+/// A segment that is being killed.
+#[derive(Clone, Debug)]
+pub struct KillCandidate {
+    pub id: SegmentId,
+    pub load_spec: LoadSpec,
+    pub size_bytes: u64,
+    /// Whether another segment has the same bytes, so that the file must stay.
+    pub is_shared: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TaskStatus {
+    Waiting,
+    Running,
+    Success,
+    Failed,
+}
+
+impl TaskStatus {
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::Success | Self::Failed)
+    }
+}
+
+impl fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "WAITING",
+            Self::Running => "RUNNING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+        })
+    }
+}
+
+impl FromStr for TaskStatus {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "WAITING" => Ok(Self::Waiting),
+            "RUNNING" => Ok(Self::Running),
+            "SUCCESS" => Ok(Self::Success),
+            "FAILED" => Ok(Self::Failed),
+            _ => Err(Error::invalid_input(format!("`{text}` is not the status of a task"))),
+        }
+    }
+}
+
+/// What is recorded of a task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskRecord {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub task_type: String,
+    pub data_source: String,
+    #[serde(rename = "createdTime")]
+    pub created: Timestamp,
+    pub status: TaskStatus,
+    #[serde(rename = "duration")]
+    pub duration_ms: Option<u64>,
+    #[serde(rename = "errorMsg")]
+    pub error: Option<String>,
+    /// The specification it was given, as JSON.
+    #[serde(skip)]
+    pub payload: String,
+    /// What it did, as JSON, once it is done.
+    #[serde(skip)]
+    pub report: Option<String>,
+}
+
+/// The same time in as few intervals as can be, in order: those that overlap or abut are joined.
+pub(crate) fn join(mut intervals: Vec<Interval>) -> Vec<Interval> {
+    intervals.sort_unstable();
+    let mut joined: Vec<Interval> = Vec::new();
+    for interval in intervals {
+        let grown = joined.last().filter(|last| interval.start() <= last.end()).copied();
+        match grown.and_then(|last| Interval::new(last.start(), last.end().max(interval.end())).ok()) {
+            Some(grown) => {
+                joined.pop();
+                joined.push(grown);
+            }
+            None => joined.push(interval),
+        }
+    }
+    joined
+}
