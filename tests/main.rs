@@ -1,0 +1,21 @@
+//! All tests over the public surfaces, in one binary, so that the engine is linked once.
+//!
+//! Built on libtest-mimic, because it can say of a test that it did not run, and why. With `CI` set to `true` nothing
+//! may be missing: what would be ignored elsewhere for want of a program or a file fails there.
+
+// In a binary nothing is reachable from outside; `pub` here says: for the other modules.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod harness;
+mod sql;
+mod tidy;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials: Vec<Trial> = [tidy::trials(), sql::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
