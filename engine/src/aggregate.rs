@@ -2,6 +2,7 @@
 //!
 //! Invariant: an integer result that does not fit is an error, never a wrapped number.
 
+mod approx_count_distinct;
 pub mod sum;
 
 use std::sync::Arc;
@@ -10,5 +11,5 @@ use datafusion::logical_expr::AggregateUDF;
 
 /// Every aggregate function of Henge. Some replace DataFusion's of the same name.
 pub fn all() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(sum::sum())]
+    vec![Arc::new(approx_count_distinct::approx_count_distinct()), Arc::new(sum::sum())]
 }

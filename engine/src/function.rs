@@ -1,20 +1,41 @@
 //! SQL functions, one file each.
 //!
-//! Owns scalar functions and the analyzer rules that put checked arithmetic in place of DataFusion's. Invariants: a
-//! function of `__time` gives `__time`'s type, `Timestamp(Millisecond, None)`; a pattern or unit that is not known is an
-//! error, never a wrong answer.
+//! Owns scalar functions; DataFusion's stand where none of ours has their name. Invariants: a function of `__time` gives
+//! `__time`'s type, `Timestamp(Millisecond, None)`; a pattern or unit that is not known is an error, never a wrong answer.
+
+mod argument;
+pub mod arithmetic;
+mod date_trunc;
+mod millis_to_timestamp;
+mod pattern;
+pub mod round_whole;
+mod time_ceil;
+mod time_extract;
+pub mod time_floor;
+mod time_format;
+mod time_in_interval;
+mod time_parse;
+mod time_shift;
+mod timestamp_to_millis;
 
 use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
-use datafusion::optimizer::AnalyzerRule;
 
 /// Every scalar function of Henge. Some replace DataFusion's of the same name.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
-    Vec::new()
-}
-
-/// Rules that run after DataFusion has settled types.
-pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    Vec::new()
+    let named = [
+        date_trunc::date_trunc(),
+        millis_to_timestamp::millis_to_timestamp(),
+        round_whole::round_whole(),
+        time_ceil::time_ceil(),
+        time_extract::time_extract(),
+        time_floor::time_floor(),
+        time_format::time_format(),
+        time_in_interval::time_in_interval(),
+        time_parse::time_parse(),
+        time_shift::time_shift(),
+        timestamp_to_millis::timestamp_to_millis(),
+    ];
+    named.into_iter().map(Arc::new).chain(arithmetic::all()).collect()
 }

@@ -11,6 +11,7 @@
 mod bind;
 mod error;
 mod label;
+mod rule;
 mod spelling;
 mod statement;
 mod variable;
@@ -54,7 +55,7 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         Some(_) => builder.with_config(config),
         None => builder.with_config(config.with_option_extension(HengeOptions::default())),
     };
-    for rule in crate::function::analyzer_rules() {
+    for rule in rule::analyzer_rules() {
         builder = builder.with_analyzer_rule(rule);
     }
     builder

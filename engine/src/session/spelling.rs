@@ -1,10 +1,201 @@
-//! PostgreSQL's and Druid's spellings that DataFusion's planner does not take.
+//! PostgreSQL's and Druid's spellings that DataFusion's planner does not take, rewritten in the syntax tree.
 
-use datafusion::sql::sqlparser::ast::Statement;
+use std::ops::ControlFlow;
 
-use super::SessionOptions;
-use crate::error::Result;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Statement, UnaryOperator, Value,
+    VisitMut, VisitorMut,
+};
 
-pub(super) fn rewrite(_statement: &mut Statement, _options: &SessionOptions) -> Result<()> {
+use super::{SessionOptions, SqlDialect};
+use crate::error::{Error, Result};
+
+pub(super) fn rewrite(statement: &mut Statement, options: &SessionOptions) -> Result<()> {
+    match statement.visit(&mut Rewrite { dialect: options.dialect }) {
+        ControlFlow::Break(error) => Err(*error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Rewrite {
+    dialect: SqlDialect,
+}
+
+impl VisitorMut for Rewrite {
+    type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        match self.expression(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+}
+
+impl Rewrite {
+    fn expression(&self, expr: &mut Expr) -> Result<()> {
+        match expr {
+            Expr::Floor { expr: time, field: CeilFloorKind::DateTimeField(field) } => {
+                if let Some(period) = period(field)? {
+                    let args = vec![take(time), string(period)];
+                    *expr = call("time_floor", args);
+                }
+            }
+            Expr::Ceil { expr: time, field: CeilFloorKind::DateTimeField(field) } => {
+                if let Some(period) = period(field)? {
+                    let args = vec![take(time), string(period)];
+                    *expr = call("time_ceil", args);
+                }
+            }
+            // There is one collation: by code point.
+            Expr::Collate { expr: inner, .. } => *expr = take(inner),
+            Expr::BinaryOp { op, .. } => operator(op),
+            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. }
+                if self.dialect == SqlDialect::PostgreSql && is_integer(data_type) =>
+            {
+                round_literal(inner);
+            }
+            Expr::Function(function) => function_call(function)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `HOUR` as the period of `TIME_FLOOR`; nothing for plain `FLOOR(x)`.
+fn period(field: &DateTimeField) -> Result<Option<&'static str>> {
+    Ok(Some(match field {
+        DateTimeField::NoDateTime => return Ok(None),
+        DateTimeField::Second => "PT1S",
+        DateTimeField::Minute => "PT1M",
+        DateTimeField::Hour => "PT1H",
+        DateTimeField::Day => "P1D",
+        DateTimeField::Week(None) => "P1W",
+        DateTimeField::Month => "P1M",
+        DateTimeField::Quarter => "P3M",
+        DateTimeField::Year => "P1Y",
+        other => {
+            let message =
+                format!("time cannot be cut to `{other}`; use SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER or YEAR");
+            return Err(Error::invalid_input(message).with_sqlstate("22023"));
+        }
+    }))
+}
+
+/// `OPERATOR(pg_catalog.~)` is `~`.
+fn operator(op: &mut BinaryOperator) {
+    let BinaryOperator::PGCustomBinaryOperator(path) = op else { return };
+    let plain = match path.last().map(String::as_str) {
+        Some("~") => BinaryOperator::PGRegexMatch,
+        Some("~*") => BinaryOperator::PGRegexIMatch,
+        Some("!~") => BinaryOperator::PGRegexNotMatch,
+        Some("!~*") => BinaryOperator::PGRegexNotIMatch,
+        Some("=") => BinaryOperator::Eq,
+        Some("<>") => BinaryOperator::NotEq,
+        Some("<") => BinaryOperator::Lt,
+        Some("<=") => BinaryOperator::LtEq,
+        Some(">") => BinaryOperator::Gt,
+        Some(">=") => BinaryOperator::GtEq,
+        Some("+") => BinaryOperator::Plus,
+        Some("-") => BinaryOperator::Minus,
+        Some("||") => BinaryOperator::StringConcat,
+        _ => return,
+    };
+    *op = plain;
+}
+
+fn function_call(function: &mut Function) -> Result<()> {
+    if let [schema, _] = function.name.0.as_slice()
+        && schema.as_ident().is_some_and(|schema| schema.value.eq_ignore_ascii_case("pg_catalog"))
+    {
+        function.name.0.remove(0);
+    }
+    let name = function.name.to_string().to_lowercase();
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    for arg in &mut list.args {
+        name_plainly(arg);
+    }
+    match name.as_str() {
+        // Their first argument is a word, not a column.
+        "timestampadd" | "timestampdiff" => {
+            if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(unit))) = list.args.first_mut()
+                && let Expr::Identifier(ident) = unit
+            {
+                *unit = string(&ident.value.clone());
+            }
+        }
+        _ => {}
+    }
     Ok(())
+}
+
+/// `f(a => 1)`: `a` is a name, no column.
+fn name_plainly(arg: &mut FunctionArg) {
+    if let FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: value, operator } = arg {
+        *arg = FunctionArg::Named { name: name.clone(), arg: value.clone(), operator: operator.clone() };
+    }
+}
+
+fn is_integer(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::BigInt(_)
+            | DataType::Int8(_)
+            | DataType::Int(_)
+            | DataType::Integer(_)
+            | DataType::Int4(_)
+            | DataType::SmallInt(_)
+            | DataType::Int2(_)
+    )
+}
+
+/// A literal with a fraction is `numeric` to PostgreSQL, which rounds half away from zero; the planner takes it for
+/// floating point, which is rounded half to even.
+fn round_literal(expr: &mut Expr) {
+    match expr {
+        Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } => {
+            round_literal(inner);
+        }
+        Expr::Value(value) => {
+            if let Value::Number(text, _) = &mut value.value
+                && let Some(rounded) = rounded(text)
+            {
+                *text = rounded;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn rounded(text: &str) -> Option<String> {
+    let (whole, fraction) = text.split_once('.')?;
+    if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let up = fraction.as_bytes().first().is_some_and(|digit| *digit >= b'5');
+    Some((whole + i128::from(up)).to_string())
+}
+
+fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
+}
+
+fn string(text: &str) -> Expr {
+    Expr::value(Value::SingleQuotedString(text.to_string()))
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }

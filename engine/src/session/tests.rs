@@ -304,3 +304,179 @@ mod names {
         );
     }
 }
+
+mod dialect {
+    use super::*;
+
+    async fn sqlstate(sql: &str) -> Option<&'static str> {
+        error(sql).await.sqlstate()
+    }
+
+    #[tokio::test]
+    async fn integers_fail_instead_of_wrapping() {
+        for sql in [
+            "SELECT 9223372036854775807 + 1",
+            "SELECT big + added FROM wikipedia WHERE added = 10",
+            "SELECT big - added FROM wikipedia WHERE added = 40",
+            "SELECT big * 2 FROM wikipedia",
+            "SELECT -big FROM wikipedia",
+            "SELECT sum(big) FROM wikipedia WHERE big > 0",
+            "SELECT count / 10, sum(big) FROM wikipedia WHERE big > 0 GROUP BY count / 10",
+            "SELECT sum(big) OVER (ORDER BY timestamp) FROM wikipedia WHERE big > 0",
+            "SELECT 300::smallint * 300::smallint",
+            "SELECT 9999999999::int",
+            "SELECT 1e30::float8::bigint",
+            "SELECT page FROM wikipedia WHERE big + 1 > 0",
+            "SELECT page FROM wikipedia ORDER BY big * 3",
+        ] {
+            let outcome = answer_in(&session(), sql).await;
+            assert_eq!(outcome.expect_err(sql).sqlstate(), Some("22003"), "{sql}");
+        }
+        assert_eq!(answer("SELECT sum(big) FROM wikipedia WHERE page = 'Rust'").await, "sum/0");
+        assert_eq!(
+            answer("SELECT added + 1, -added, added * 2 - 1 FROM wikipedia WHERE added = 10").await,
+            "?column?|?column?|?column?/11|-10|19"
+        );
+        assert_eq!(
+            answer("SELECT page, sum(big + 0) FROM wikipedia WHERE page = 'Rust' GROUP BY page").await,
+            "page|sum/Rust|0"
+        );
+    }
+
+    #[tokio::test]
+    async fn division_is_postgresqls() {
+        assert_eq!(
+            answer("SELECT 7 / 2, -7 / 2, 7 % 3, -7 % 3, 7.0 / 2").await.split_once('/').unwrap().1,
+            "3|-3|1|-1|3.5"
+        );
+        for sql in [
+            "SELECT 1 / 0",
+            "SELECT added / (count - 1) FROM wikipedia",
+            "SELECT 1.0 / 0",
+            "SELECT added / delta FROM wikipedia",
+            "SELECT 5 % 0",
+        ] {
+            assert_eq!(sqlstate(sql).await, Some("22012"), "{sql}");
+        }
+        assert_eq!(
+            answer("SELECT CASE WHEN delta <> 0 THEN 10 / delta END FROM wikipedia ORDER BY timestamp DESC LIMIT 2")
+                .await,
+            "case/null/-4.0"
+        );
+        assert_eq!(
+            answer("SELECT null / 0.0, sum(added) / nullif(0, 0) FROM wikipedia").await,
+            "?column?|?column?/null|null"
+        );
+    }
+
+    #[tokio::test]
+    async fn casts_to_integers_round_as_postgresqls() {
+        assert_eq!(
+            answer("SELECT 2.7::bigint, 2.5::bigint, 2.5::float8::bigint, 3.5::float8::int, (-2.5)::int, CAST(-2.5 AS bigint), 2.5::numeric(3,1)::bigint, '42'::bigint").await.split_once('/').unwrap().1,
+            "3|3|2|4|-3|-3|3|42"
+        );
+        assert_eq!(answer("SELECT delta::bigint FROM wikipedia ORDER BY timestamp").await, "delta/2/4/-2/0");
+        assert_eq!(sqlstate("SELECT 'x'::bigint").await, Some("22P02"));
+        assert_eq!(sqlstate("SELECT page::bigint FROM wikipedia").await, Some("22P02"));
+        let druid = session_with(SessionOptions { dialect: SqlDialect::Druid, ..Default::default() });
+        assert_eq!(
+            answer_in(&druid, "SELECT CAST(2.7 AS BIGINT), CAST(delta AS BIGINT) FROM wikipedia WHERE delta > 3")
+                .await
+                .unwrap(),
+            "int8|delta/2|3"
+        );
+    }
+
+    #[tokio::test]
+    async fn time_is_cut_moved_and_read() {
+        assert_eq!(
+            answer("SELECT FLOOR(__time TO HOUR) AS hour, COUNT(*) FROM wikipedia GROUP BY FLOOR(__time TO HOUR) ORDER BY hour").await,
+            "hour|count/2013-08-01T00:00:00|1/2013-08-01T01:00:00|2/2013-08-01T23:00:00|1"
+        );
+        assert_eq!(
+            answer("SELECT TIME_FLOOR(__time, 'P1D', NULL, 'Europe/Paris') d, count(*) FROM wikipedia GROUP BY 1 ORDER BY 1").await,
+            "d|count/2013-07-31T22:00:00|3/2013-08-01T22:00:00|1"
+        );
+        assert_eq!(
+            answer("SELECT date_trunc('day', max(__time)), date_trunc('day', max(__time), 'Europe/Paris'), date_trunc('quarter', max(__time)), date_trunc('century', max(__time)), CEIL(max(__time) TO DAY) FROM wikipedia").await.split_once('/').unwrap().1,
+            "2013-08-01T00:00:00|2013-08-01T22:00:00|2013-07-01T00:00:00|2001-01-01T00:00:00|2013-08-02T00:00:00"
+        );
+        assert_eq!(
+            answer("SELECT TIME_SHIFT(min(__time), 'P1M', -1), TIME_EXTRACT(min(__time), 'DOW'), TIME_EXTRACT(max(__time), 'hour', 'Europe/Paris'), TIME_FORMAT(max(__time)), TIME_FORMAT(max(__time), 'EEE dd.MM.yy h:mm a', 'America/New_York') FROM wikipedia").await.split_once('/').unwrap().1,
+            "2013-07-01T00:00:00|4|1|2013-08-01T23:00:00.000Z|Thu 01.08.13 7:00 PM"
+        );
+        assert_eq!(
+            answer("SELECT TIME_PARSE('2013-08-01T12:00:00Z'), TIME_PARSE('01/08/2013 14', 'dd/MM/yyyy HH', 'Europe/Paris'), TIME_PARSE('x'), MILLIS_TO_TIMESTAMP(1375315200000), TIMESTAMP_TO_MILLIS(TIMESTAMP '2013-08-01')").await.split_once('/').unwrap().1,
+            "2013-08-01T12:00:00|2013-08-01T12:00:00|null|2013-08-01T00:00:00|1375315200000"
+        );
+        assert_eq!(
+            answer("SELECT count(*) FROM wikipedia WHERE TIME_IN_INTERVAL(__time, '2013-08-01T01:00/PT1H')").await,
+            "count/2"
+        );
+        assert_eq!(sqlstate("SELECT TIME_FORMAT(__time, 'QQ') FROM wikipedia").await, Some("22007"));
+        assert_eq!(sqlstate("SELECT date_trunc('fortnight', __time) FROM wikipedia").await, Some("22023"));
+        assert_eq!(answer("SELECT EXTRACT(HOUR FROM __time) FROM wikipedia WHERE timestamp = 4").await, "extract/23");
+        assert_eq!(answer("SELECT APPROX_COUNT_DISTINCT(user) FROM wikipedia").await, "approx_count_distinct/2");
+    }
+
+    #[tokio::test]
+    async fn postgresqls_qualified_spellings_are_taken() {
+        assert_eq!(
+            answer(
+                "SELECT page FROM wikipedia WHERE page OPERATOR(pg_catalog.~) '^(He.*)$' COLLATE pg_catalog.default"
+            )
+            .await,
+            "page/Henge"
+        );
+        assert_eq!(answer("SELECT pg_catalog.upper(page) FROM wikipedia WHERE count = 4").await, "upper/HENGE");
+        assert_eq!(answer("SELECT count(*) FILTER (WHERE page = 'Rust') FROM wikipedia").await, "count/2");
+        assert!(text(&session(), "EXPLAIN PLAN FOR SELECT 1").await.unwrap().contains("logical_plan"));
+    }
+}
+
+mod time_predicates {
+    use super::*;
+
+    #[tokio::test]
+    async fn probe() {
+        for predicate in [
+            "__time >= '2013-08-01 01:00:00'",
+            "__time >= TIMESTAMP '2013-08-01 01:00:00'",
+            "__time >= '2013-08-01'::timestamp AND __time < '2013-08-02'::timestamptz",
+            "__time >= TIMESTAMPTZ '2013-08-01 02:00:00+02'",
+            "__time >= DATE '2013-08-01'",
+            "__time > CURRENT_TIMESTAMP - INTERVAL '1' DAY",
+            "__time > now() - INTERVAL '1 day'",
+            "__time BETWEEN '2013-08-01' AND '2013-08-02'",
+            "__time >= CURRENT_DATE",
+            "__time < TIMESTAMP '9999-12-31'",
+            "__time > TIMESTAMP '0001-01-01'",
+            "__time > '0001-01-01'",
+            "__time = '2013-08-01 01:00:00.0005'",
+            "__time > TIMESTAMP '2013-08-01 01:00:00.0005'",
+            "__time IN ('2013-08-01', '2013-08-02')",
+            "FLOOR(__time TO HOUR) = '2013-08-01 01:00'",
+            "date_trunc('day', __time) >= '2013-08-01'",
+            "__time >= to_timestamp('2013-08-01')",
+            "__time + INTERVAL '1 hour' > TIMESTAMP '2013-08-01'",
+            "CAST(__time AS DATE) = DATE '2013-08-01'",
+            "__time::date = '2013-08-01'",
+            "EXTRACT(YEAR FROM __time) = 2013",
+        ] {
+            let sql = format!("SELECT count(*) FROM wikipedia WHERE {predicate}");
+            let session = session();
+            let plan = match session.sql(&sql).await {
+                Ok(frame) => match frame.into_optimized_plan() {
+                    Ok(plan) => plan.display_indent().to_string(),
+                    Err(e) => e.to_string(),
+                },
+                Err(error) => error.to_string(),
+            };
+            println!(
+                "{predicate}\n    {}",
+                plan.lines().find(|line| line.contains("Filter")).map(str::trim).unwrap_or(&plan)
+            );
+            println!("    {:?}", answer_in(&session, &sql).await);
+        }
+    }
+}
