@@ -28,6 +28,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsume
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::Analyzer;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
 
@@ -55,9 +56,7 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         Some(_) => builder.with_config(config),
         None => builder.with_config(config.with_option_extension(HengeOptions::default())),
     };
-    for rule in rule::analyzer_rules() {
-        builder = builder.with_analyzer_rule(rule);
-    }
+    rule::add(builder.analyzer().get_or_insert_with(Analyzer::default));
     builder
 }
 

@@ -1,12 +1,14 @@
 //! Analyzer rules: what the dialect asks of expressions once their types are settled.
 
 pub(super) mod checked;
+pub(super) mod time;
 
 use std::sync::Arc;
 
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::Analyzer;
 
-/// In the order in which they run, after DataFusion's own.
-pub(super) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![Arc::new(checked::CheckedArithmetic)]
+/// Puts our rules around DataFusion's own, which settle types in between.
+pub(super) fn add(analyzer: &mut Analyzer) {
+    analyzer.rules.insert(0, Arc::new(time::TimeComparison));
+    analyzer.rules.push(Arc::new(checked::CheckedArithmetic));
 }
