@@ -61,4 +61,4 @@ SELECT channel, COUNT(DISTINCT "user") FROM wikiticker GROUP BY 1 ORDER BY 1;
 -- name: large_edits
 SELECT __time, page, "user", added FROM wikiticker WHERE added > 30000 ORDER BY added DESC, __time, page LIMIT 20;
 -- name: raw_scan
-SELECT SUM(LENGTH(page)), SUM(LENGTH("user")) FROM wikiticker WHERE namespace = 'Main';
+SELECT SUM(CHAR_LENGTH(page)), SUM(CHAR_LENGTH("user")) FROM wikiticker WHERE namespace = 'Main';

@@ -7,12 +7,19 @@
 //!
 //! In SQL a raw row looks as it does when it was ingested without rollup: `__time` in milliseconds, flags as strings.
 
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
+use flate2::read::GzDecoder;
 use henge_engine::ingest::source::wikipedia::{Options, Shape, Wikipedia};
+use henge_engine::model::Timestamp;
+use serde_json::{Value, json};
 
 pub const ROWS: u64 = 5_000;
 
@@ -38,7 +45,8 @@ pub fn wikipedia(shape: Shape) -> Wikipedia {
     Wikipedia::new(options).expect("options in range")
 }
 
-fn raw(wikipedia: &Wikipedia) -> Vec<RecordBatch> {
+/// What a session sees of these rows, each kept as it was.
+pub fn raw(wikipedia: &Wikipedia) -> Vec<RecordBatch> {
     wikipedia.batches(1024).map(|batch| as_ingested(&batch.expect("columns fit the schema"))).collect()
 }
 
@@ -56,4 +64,103 @@ fn as_ingested(batch: &RecordBatch) -> RecordBatch {
         fields.push(Field::new(name, data_type, nullable));
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("cast to what the schema says")
+}
+
+/// Whether rows that are alike are combined when they come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rollup {
+    Off,
+    On,
+}
+
+impl fmt::Display for Rollup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::On { "on" } else { "off" })
+    }
+}
+
+const STRINGS: [&str; 15] = [
+    "channel",
+    "cityName",
+    "comment",
+    "countryIsoCode",
+    "countryName",
+    "isAnonymous",
+    "isMinor",
+    "isNew",
+    "isRobot",
+    "isUnpatrolled",
+    "namespace",
+    "page",
+    "regionIsoCode",
+    "regionName",
+    "user",
+];
+const NUMBERS: [&str; 4] = ["metroCode", "added", "deleted", "delta"];
+
+/// How a file of the stream's shape is ingested, in Druid's JSON. Rollup leaves out the comments, and counts.
+pub fn wikiticker_spec(file: &Path, rollup: Rollup) -> Value {
+    let kept = STRINGS.into_iter().filter(|name| rollup == Rollup::Off || *name != "comment");
+    let mut dimensions: Vec<Value> = kept.map(Value::from).collect();
+    dimensions.push(json!({"type": "long", "name": "metroCode"}));
+    let mut metrics: Vec<Value> =
+        NUMBERS[1..].iter().map(|name| json!({"type": "longSum", "name": name, "fieldName": name})).collect();
+    if rollup == Rollup::On {
+        metrics.push(json!({"type": "count", "name": "count"}));
+    }
+    json!({
+        "type": "index_parallel",
+        "spec": {
+            "dataSchema": {
+                "dataSource": "wikiticker",
+                "timestampSpec": {"column": "time", "format": "iso"},
+                "dimensionsSpec": {"dimensions": dimensions},
+                "metricsSpec": metrics,
+                "granularitySpec": {
+                    "type": "uniform",
+                    "segmentGranularity": "DAY",
+                    "queryGranularity": if rollup == Rollup::On { "MINUTE" } else { "NONE" },
+                    "rollup": rollup == Rollup::On,
+                },
+            },
+            "ioConfig": {
+                "type": "index_parallel",
+                "inputSource": {"type": "local", "files": [file]},
+                "inputFormat": {"type": "json"},
+                "appendToExisting": false,
+            },
+            "tuningConfig": {"type": "index_parallel"},
+        },
+    })
+}
+
+/// The rows of the real file, read by another road than ingestion's.
+pub fn real_rows(file: &Path) -> Result<Vec<RecordBatch>, Box<dyn std::error::Error>> {
+    let mut rows: Vec<Value> = Vec::new();
+    for line in BufReader::new(GzDecoder::new(File::open(file)?)).lines() {
+        rows.push(serde_json::from_str(&line?)?);
+    }
+    let times =
+        rows.iter().map(|row| Ok(row["time"].as_str().ok_or("a row without time")?.parse::<Timestamp>()?.millis()));
+    let times: Vec<i64> = times.collect::<Result<_, Box<dyn std::error::Error>>>()?;
+    let mut fields =
+        vec![Field::new("__time", DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None), false)];
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampMillisecondArray::from(times))];
+    for name in STRINGS {
+        fields.push(Field::new(name, DataType::Utf8View, true));
+        columns.push(Arc::new(rows.iter().map(|row| text(&row[name])).collect::<StringViewArray>()));
+    }
+    for name in NUMBERS {
+        fields.push(Field::new(name, DataType::Int64, true));
+        columns.push(Arc::new(rows.iter().map(|row| row[name].as_i64()).collect::<Int64Array>()));
+    }
+    Ok(vec![RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?])
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
 }
