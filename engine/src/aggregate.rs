@@ -3,6 +3,7 @@
 //! Invariant: an integer result that does not fit is an error, never a wrapped number.
 
 mod approx_count_distinct;
+mod earliest;
 pub mod sum;
 
 use std::sync::Arc;
@@ -11,5 +12,6 @@ use datafusion::logical_expr::AggregateUDF;
 
 /// Every aggregate function of Henge. Some replace DataFusion's of the same name.
 pub fn all() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(approx_count_distinct::approx_count_distinct()), Arc::new(sum::sum())]
+    let all = [approx_count_distinct::approx_count_distinct(), earliest::first(), earliest::last(), sum::sum()];
+    all.into_iter().map(Arc::new).collect()
 }

@@ -17,6 +17,9 @@ mod time_in_interval;
 mod time_parse;
 mod time_shift;
 mod timestamp_to_millis;
+mod to_char;
+mod to_date;
+mod to_timestamp;
 
 use std::sync::Arc;
 
@@ -36,6 +39,9 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         time_parse::time_parse(),
         time_shift::time_shift(),
         timestamp_to_millis::timestamp_to_millis(),
+        to_char::to_char(),
+        to_date::to_date(),
+        to_timestamp::to_timestamp(),
     ];
     named.into_iter().map(Arc::new).chain(arithmetic::all()).collect()
 }

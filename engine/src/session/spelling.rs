@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Statement, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr,
+    OrderByOptions, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::{SessionOptions, SqlDialect};
@@ -125,9 +125,28 @@ fn function_call(function: &mut Function) -> Result<()> {
                 *unit = string(&ident.value.clone());
             }
         }
+        // Their second argument is Druid's limit of bytes for a string.
+        "earliest" | "latest" if !list.args.is_empty() => {
+            list.args.truncate(1);
+            order_by(list, Expr::Identifier(Ident::new("__time")));
+        }
+        "earliest_by" | "latest_by" if list.args.len() >= 2 => {
+            let time = list.args.swap_remove(1);
+            list.args.truncate(1);
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(time)) = time {
+                order_by(list, time);
+            }
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// `f(x ORDER BY time)`.
+fn order_by(list: &mut FunctionArgumentList, time: Expr) {
+    let options = OrderByOptions { asc: None, nulls_first: None };
+    let item = OrderByExpr { expr: time, options, with_fill: None };
+    list.clauses.push(FunctionArgumentClause::OrderBy(vec![item]));
 }
 
 /// `f(a => 1)`: `a` is a name, no column.

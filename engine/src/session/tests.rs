@@ -420,6 +420,36 @@ mod dialect {
     }
 
     #[tokio::test]
+    async fn templates_are_postgresqls_and_unknown_ones_are_refused() {
+        assert_eq!(
+            answer("SELECT to_char(max(__time), 'YYYY-MM-DD HH24:MI:SS.MS'), to_char(max(__time), 'FMDay, DD Mon YY, FMHH12 AM \"Q\"Q'), to_char(DATE '2013-08-01', 'MONTH|Dy|DDD|IYYY-IW-ID') FROM wikipedia").await.split_once('/').unwrap().1,
+            "2013-08-01 23:00:00.000|Thursday, 01 Aug 13, 11 PM Q3|AUGUST   |Thu|213|2013-31-4"
+        );
+        assert_eq!(
+            answer("SELECT to_timestamp('2013-08-01 23:15:00.250000', 'YYYY-MM-DD HH24:MI:SS.US'), to_date('01 Aug 2013', 'DD Mon YYYY'), to_timestamp(1375315200.5), to_timestamp('20130801', 'YYYYMMDD')").await.split_once('/').unwrap().1,
+            "2013-08-01T23:15:00.250Z|2013-08-01|2013-08-01T00:00:00.500Z|2013-08-01T00:00:00Z"
+        );
+        assert_eq!(
+            answer("SELECT count(*) FROM wikipedia WHERE __time >= to_timestamp('2013-08-01 01', 'YYYY-MM-DD HH24')")
+                .await,
+            "count/3"
+        );
+        assert_eq!(sqlstate("SELECT to_char(__time, 'YYYY RM') FROM wikipedia").await, Some("0A000"));
+        assert_eq!(sqlstate("SELECT to_char(__time, '%Y-%m') FROM wikipedia").await, Some("0A000"));
+        assert_eq!(sqlstate("SELECT to_timestamp('2013-13-01', 'YYYY-MM-DD')").await, Some("22007"));
+        assert_eq!(sqlstate("SELECT to_char(added, '999') FROM wikipedia").await, Some("42883"));
+    }
+
+    #[tokio::test]
+    async fn the_earliest_and_latest_go_by_time() {
+        assert_eq!(answer("SELECT EARLIEST(page), LATEST(page, 1024), LATEST_BY(page, timestamp), user FROM wikipedia GROUP BY user ORDER BY user").await, "earliest|latest|latest_by|user/Rust|Rust|Rust|anna/Druid|Druid|Druid|bob/Henge|Henge|Henge|null");
+        assert_eq!(
+            answer("SELECT EARLIEST(page), LATEST(page), LATEST_BY(page, -timestamp) FROM wikipedia").await,
+            "earliest|latest|latest_by/Rust|Henge|Rust"
+        );
+    }
+
+    #[tokio::test]
     async fn postgresqls_qualified_spellings_are_taken() {
         assert_eq!(
             answer(

@@ -24,6 +24,15 @@ impl Pattern {
     /// The instant that `text` says, in `zone` unless it says an offset itself. `None` if it does not fit the pattern, or
     /// holds what is no date.
     pub(in crate::function) fn parse(&self, text: &str, zone: TimeZone) -> Option<Timestamp> {
+        let (local, offset_minutes) = self.parse_local(text)?;
+        match offset_minutes {
+            Some(minutes) => Some(Timestamp::from_millis(local.and_utc().timestamp_millis() - minutes * 60_000)),
+            None => Some(zone.to_instant(local)),
+        }
+    }
+
+    /// The calendar's time that `text` says, and its offset from UTC in minutes if it says one.
+    pub(in crate::function) fn parse_local(&self, text: &str) -> Option<(NaiveDateTime, Option<i64>)> {
         let mut parts = Parts::default();
         let mut rest = text.trim();
         for (i, field) in self.fields.iter().enumerate() {
@@ -33,11 +42,7 @@ impl Pattern {
         if !rest.trim().is_empty() {
             return None;
         }
-        let local = parts.local()?;
-        match parts.offset_minutes {
-            Some(minutes) => Some(Timestamp::from_millis(local.and_utc().timestamp_millis() - minutes * 60_000)),
-            None => Some(zone.to_instant(local)),
-        }
+        Some((parts.local()?, parts.offset_minutes))
     }
 }
 
