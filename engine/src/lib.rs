@@ -9,9 +9,11 @@
 
 pub mod aggregate;
 pub mod error;
+pub mod exec;
 pub mod function;
 pub mod ingest;
 pub mod model;
+pub mod optimizer;
 pub mod segment;
 pub mod session;
 pub mod storage;

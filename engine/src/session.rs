@@ -57,6 +57,8 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         None => builder.with_config(config.with_option_extension(HengeOptions::default())),
     };
     rule::add(builder.analyzer().get_or_insert_with(Analyzer::default));
+    let rules = builder.physical_optimizers().take().unwrap_or_default().rules;
+    builder = builder.with_physical_optimizer_rules(crate::optimizer::with_ours(rules));
     builder
 }
 
@@ -195,7 +197,11 @@ impl Session {
         catalogs.register_catalog(CATALOG.to_string(), schemas);
         let mut state = runtime.template.clone();
         state.register_catalog_list(Arc::new(catalogs));
-        state.config_mut().options_mut().extensions.insert(HengeOptions { dialect: options.dialect });
+        state
+            .config_mut()
+            .options_mut()
+            .extensions
+            .insert(HengeOptions { dialect: options.dialect, ..HengeOptions::default() });
         Self { context: SessionContext::new_with_state(state), options }
     }
 

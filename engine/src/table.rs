@@ -3,12 +3,20 @@
 //! Owns the mapping from segment columns to Arrow, and from SQL filters to pruned segments and index look-ups.
 //! Knows no timeline: which segments are visible is asked of a [`SegmentSource`].
 
+mod data_source_table;
+mod filter;
+mod fixed_source;
+#[cfg(test)]
+mod oracle;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use self::data_source_table::DataSourceTable;
+pub use self::fixed_source::FixedSource;
 use crate::error::Result;
-use crate::model::{Interval, SegmentId, SegmentSchema};
-use crate::segment::Segment;
+pub use crate::exec::VisibleSegment;
+use crate::model::{Interval, SegmentSchema};
 
 /// Answers which segments of one data source a query is to read. Fulfilled by the catalog's timeline, by the broker
 /// and the historical, and by a fixed list in tests and in programs that embed the engine.
@@ -22,13 +30,4 @@ pub trait SegmentSource: Debug + Send + Sync {
 
     /// How many segments are visible over all of time, for `EXPLAIN`.
     fn num_visible(&self) -> usize;
-}
-
-/// A segment, and the part of it that no newer version hides.
-#[derive(Clone, Debug)]
-pub struct VisibleSegment {
-    pub id: Arc<SegmentId>,
-    /// Only rows whose time lies in here count; the others are overshadowed.
-    pub clip: Interval,
-    pub segment: Arc<dyn Segment>,
 }

@@ -118,6 +118,15 @@ impl MemorySegment {
         Self::new(schema, columns)
     }
 
+    /// [`MemorySegment::from_batches`], with a row index for every string column.
+    pub fn from_batches_with_row_index(
+        schema: Arc<SegmentSchema>,
+        batches: &[arrow::array::RecordBatch],
+    ) -> Result<Self> {
+        let columns = encode::columns_of(&schema, batches)?;
+        Self::with_row_index(schema, columns)
+    }
+
     fn build(schema: Arc<SegmentSchema>, columns: Vec<MemoryColumn>, index: RowIndex) -> Result<Self> {
         let time_range = check(&schema, &columns)?;
         let num_rows = columns.first().map_or(0, MemoryColumn::num_rows);

@@ -8,69 +8,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Reset, Set, State
 use super::error_from_datafusion;
 use crate::error::{Error, Result};
 
-/// Whose rules decide where SQL's readers differ: order of nulls, rounding of casts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SqlDialect {
-    #[default]
-    PostgreSql,
-    Druid,
-}
-
-/// The settings `henge.*` of a session.
-#[derive(Clone, Debug, Default)]
-pub struct HengeOptions {
-    pub dialect: SqlDialect,
-}
-
-impl HengeOptions {
-    /// The settings of a session, or the defaults in one without ours.
-    pub fn of(options: &ConfigOptions) -> Self {
-        options.extensions.get::<Self>().cloned().unwrap_or_default()
-    }
-}
-
-impl datafusion::common::config::ConfigExtension for HengeOptions {
-    const PREFIX: &'static str = "henge";
-}
-
-impl datafusion::common::config::ExtensionOptions for HengeOptions {
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn datafusion::common::config::ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> datafusion::error::Result<()> {
-        let key = key.strip_prefix("henge.").unwrap_or(key);
-        self.dialect = match (key, value.to_ascii_lowercase().as_str()) {
-            ("dialect", "postgresql" | "postgres") => SqlDialect::PostgreSql,
-            ("dialect", "druid") => SqlDialect::Druid,
-            ("dialect", other) => {
-                let message = format!("`henge.dialect` is `postgresql` or `druid`, not `{other}`");
-                return Err(Error::invalid_input(message).with_sqlstate("22023").into());
-            }
-            (other, _) => return Err(unknown(&format!("henge.{other}")).into()),
-        };
-        Ok(())
-    }
-
-    fn entries(&self) -> Vec<datafusion::common::config::ConfigEntry> {
-        vec![datafusion::common::config::ConfigEntry {
-            key: "henge.dialect".to_string(),
-            value: Some(match self.dialect {
-                SqlDialect::PostgreSql => "postgresql".to_string(),
-                SqlDialect::Druid => "druid".to_string(),
-            }),
-            description: "Whose rules decide where readers of SQL differ: `postgresql` or `druid`",
-        }]
-    }
-}
+pub use crate::exec::{HengeOptions, SqlDialect};
 
 /// The plan of a statement about settings; `None` if it is about something else.
 pub(super) fn plan(context: &SessionContext, statement: &Statement) -> Result<Option<LogicalPlan>> {

@@ -1,0 +1,41 @@
+//! Physical operators over segments.
+//!
+//! Owns [`SegmentScanExec`], which reads selected rows, [`SegmentAggregateExec`], which folds them over dictionary codes
+//! into the states of partial aggregates, and what both stand on: [`Predicate`]s bound to a segment's dictionaries and
+//! indexes, work shared among output partitions, rows gathered late. Never plans.
+//!
+//! Invariants: an operator's answer is that of DataFusion's own operators over the same rows; each selected row is
+//! given out by exactly one output partition of an execution; no poll works longer than a morsel of some blocks; a
+//! segment that is not read is not touched.
+
+mod block_pruning;
+mod code_set;
+mod morsel;
+mod options;
+mod predicate;
+mod reader;
+mod scan_work;
+mod segment_aggregate;
+mod segment_scan;
+mod selection;
+
+use std::sync::Arc;
+
+pub use options::{HengeOptions, SqlDialect};
+pub use predicate::{DimensionPredicate, Predicate, TimeRanges};
+pub use reader::arrow_field;
+pub(crate) use segment_aggregate::is_integral;
+pub use segment_aggregate::{Fold, GroupKey, SegmentAggregateExec, TimeKey};
+pub use segment_scan::{ScanSource, SegmentScanExec};
+
+use crate::model::{Interval, SegmentId};
+use crate::segment::Segment;
+
+/// A segment, and the part of it that no newer version hides.
+#[derive(Clone, Debug)]
+pub struct VisibleSegment {
+    pub id: Arc<SegmentId>,
+    /// Only rows whose time lies in here count; the others are overshadowed.
+    pub clip: Interval,
+    pub segment: Arc<dyn Segment>,
+}

@@ -1,0 +1,121 @@
+//! The settings `henge.*` of a session. They stand here, in the lowest room that asks for one; `session` lets people
+//! set them.
+
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+
+use crate::error::Error;
+
+/// Whose rules decide where SQL's readers differ: order of nulls, rounding of casts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SqlDialect {
+    #[default]
+    PostgreSql,
+    Druid,
+}
+
+/// The settings `henge.*` of a session.
+#[derive(Clone, Debug)]
+pub struct HengeOptions {
+    pub dialect: SqlDialect,
+    /// Whether partial aggregates run on dictionary codes, where they can. Off, DataFusion's own operators do it all.
+    pub segment_aggregate: bool,
+    /// Whether conditions on `__time` and on string dimensions are answered from dictionaries and indexes. Off,
+    /// DataFusion filters rows; segments and blocks are still skipped by time.
+    pub filter_pushdown: bool,
+}
+
+impl Default for HengeOptions {
+    fn default() -> Self {
+        Self { dialect: SqlDialect::default(), segment_aggregate: true, filter_pushdown: true }
+    }
+}
+
+impl HengeOptions {
+    /// The settings of a session, or the defaults in one without ours.
+    pub fn of(options: &ConfigOptions) -> Self {
+        options.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+impl ConfigExtension for HengeOptions {
+    const PREFIX: &'static str = "henge";
+}
+
+impl ExtensionOptions for HengeOptions {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> datafusion::error::Result<()> {
+        let key = key.strip_prefix("henge.").unwrap_or(key);
+        match key {
+            "dialect" => self.dialect = dialect(value)?,
+            "segment_aggregate" => self.segment_aggregate = switch(key, value)?,
+            "filter_pushdown" => self.filter_pushdown = switch(key, value)?,
+            other => {
+                let message = format!("unrecognized configuration parameter `henge.{other}`");
+                return Err(Error::invalid_input(message).with_sqlstate("42704").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let dialect = match self.dialect {
+            SqlDialect::PostgreSql => "postgresql",
+            SqlDialect::Druid => "druid",
+        };
+        let entry = |key: &str, value: String, description: &'static str| ConfigEntry {
+            key: format!("henge.{key}"),
+            value: Some(value),
+            description,
+        };
+        vec![
+            entry(
+                "dialect",
+                dialect.to_owned(),
+                "Whose rules decide where readers of SQL differ: `postgresql` or `druid`",
+            ),
+            entry(
+                "segment_aggregate",
+                self.segment_aggregate.to_string(),
+                "Whether partial aggregates run on dictionary codes, where they can",
+            ),
+            entry(
+                "filter_pushdown",
+                self.filter_pushdown.to_string(),
+                "Whether conditions on time and string dimensions are answered from dictionaries and indexes",
+            ),
+        ]
+    }
+}
+
+fn dialect(value: &str) -> datafusion::error::Result<SqlDialect> {
+    match value.to_ascii_lowercase().as_str() {
+        "postgresql" | "postgres" => Ok(SqlDialect::PostgreSql),
+        "druid" => Ok(SqlDialect::Druid),
+        other => {
+            let message = format!("`henge.dialect` is `postgresql` or `druid`, not `{other}`");
+            Err(Error::invalid_input(message).with_sqlstate("22023").into())
+        }
+    }
+}
+
+fn switch(key: &str, value: &str) -> datafusion::error::Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "1" | "yes" => Ok(true),
+        "false" | "off" | "0" | "no" => Ok(false),
+        other => {
+            let message = format!("`henge.{key}` is `true` or `false`, not `{other}`");
+            Err(Error::invalid_input(message).with_sqlstate("22023").into())
+        }
+    }
+}

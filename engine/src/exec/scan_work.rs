@@ -1,0 +1,89 @@
+//! One execution of a scan: its queue of work, and each segment's predicate, bound once for all partitions.
+
+use std::sync::{Arc, Weak};
+
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use super::VisibleSegment;
+use super::morsel::{Direction, WorkQueue};
+use super::predicate::{Predicate, TimeRanges};
+use super::selection::Bound;
+use crate::error::Error;
+use crate::model::SegmentSchema;
+use crate::segment::Segment;
+
+/// What the output partitions of one execution share.
+#[derive(Debug)]
+pub(super) struct ScanWork {
+    pub(super) queue: WorkQueue,
+    bound: Vec<OnceCell<Bound>>,
+}
+
+impl ScanWork {
+    fn new(segments: &[VisibleSegment], direction: Direction) -> Self {
+        let num_rows = segments.iter().map(|visible| visible.segment.num_rows());
+        Self { queue: WorkQueue::new(num_rows, direction), bound: segments.iter().map(|_| OnceCell::new()).collect() }
+    }
+
+    /// The predicate bound to segment `index`; the first to ask binds it, the others wait for it.
+    pub(super) async fn bound(
+        &self,
+        index: usize,
+        visible: &VisibleSegment,
+        predicate: Option<&Predicate>,
+        columns: &SegmentSchema,
+    ) -> Result<&Bound> {
+        let clip = TimeRanges::between(visible.clip.start().millis(), visible.clip.end().millis());
+        let segment: &dyn Segment = visible.segment.as_ref();
+        self.bound[index].get_or_try_init(|| Bound::of(predicate, &clip, segment, columns)).await
+    }
+}
+
+/// The executions of a plan that have not been begun by all their partitions.
+///
+/// A plan may be executed again, also while it still runs. The partitions of one execution are told by their task
+/// context, and by none of them beginning twice.
+#[derive(Debug, Default)]
+pub(super) struct Executions(Mutex<Vec<Execution>>);
+
+#[derive(Debug)]
+struct Execution {
+    /// Held weakly: it keeps the address from being used again.
+    context: Weak<TaskContext>,
+    begun: Vec<bool>,
+    work: Arc<ScanWork>,
+}
+
+impl Executions {
+    /// The work that `partition` of `partitions` takes part in.
+    pub(super) fn begin(
+        &self,
+        partition: usize,
+        partitions: usize,
+        context: &Arc<TaskContext>,
+        segments: &[VisibleSegment],
+        direction: Direction,
+    ) -> Result<Arc<ScanWork>> {
+        if partition >= partitions {
+            return Err(Error::defensive(format!("there is no partition {partition} among {partitions}")).into());
+        }
+        let mut executions = self.0.lock();
+        executions.retain(|execution| execution.context.strong_count() > 0);
+        let this = Arc::downgrade(context);
+        let found = executions.iter().position(|other| other.context.ptr_eq(&this) && !other.begun[partition]);
+        let at = found.unwrap_or_else(|| {
+            let work = Arc::new(ScanWork::new(segments, direction));
+            executions.push(Execution { context: this, begun: vec![false; partitions], work });
+            executions.len() - 1
+        });
+        executions[at].begun[partition] = true;
+        let work = Arc::clone(&executions[at].work);
+        if executions[at].begun.iter().all(|begun| *begun) {
+            executions.swap_remove(at);
+        }
+        Ok(work)
+    }
+}

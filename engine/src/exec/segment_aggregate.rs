@@ -1,0 +1,235 @@
+//! Partial aggregates over segments, folded over dictionary codes and block statistics.
+
+mod accumulator;
+mod grouping;
+mod interner;
+mod stream;
+mod time_key;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+
+use self::stream::{AggregateStream, Plan};
+pub use self::time_key::TimeKey;
+pub(crate) use self::time_key::is_integral;
+use super::SegmentScanExec;
+use crate::error::Error;
+
+/// What rows are grouped by.
+#[derive(Clone, Debug)]
+pub enum GroupKey {
+    /// A string column with one value a row, or a Long column: its index in the data source's columns.
+    Column(usize),
+    /// A function of `__time`.
+    Time(TimeKey),
+}
+
+/// What is kept of the rows of a group. Columns are indexes into the data source's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    CountRows,
+    /// Rows whose value is not null.
+    Count {
+        column: usize,
+    },
+    Sum {
+        column: usize,
+    },
+    Min {
+        column: usize,
+    },
+    Max {
+        column: usize,
+    },
+    /// A count and a sum.
+    Average {
+        column: usize,
+    },
+}
+
+impl Fold {
+    fn column(&self) -> Option<usize> {
+        match self {
+            Self::CountRows => None,
+            Self::Count { column }
+            | Self::Sum { column }
+            | Self::Min { column }
+            | Self::Max { column }
+            | Self::Average { column } => Some(*column),
+        }
+    }
+}
+
+impl fmt::Display for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CountRows => "count(*)",
+            Self::Count { .. } => "count",
+            Self::Sum { .. } => "sum",
+            Self::Min { .. } => "min",
+            Self::Max { .. } => "max",
+            Self::Average { .. } => "avg",
+        })
+    }
+}
+
+/// Stands in for DataFusion's partial aggregation over a [`SegmentScanExec`]: the same schema, group keys and then the
+/// states of each aggregate, for the final aggregation above it.
+///
+/// A group may come more than once, also from one output partition: each segment's groups are given out by themselves,
+/// and earlier when memory is short.
+#[derive(Debug)]
+pub struct SegmentAggregateExec {
+    /// A [`SegmentScanExec`]. It says what is read; it is not run itself.
+    scan: Arc<dyn ExecutionPlan>,
+    keys: Vec<GroupKey>,
+    folds: Vec<Fold>,
+    /// How many states each fold has in the schema.
+    state_counts: Vec<usize>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SegmentAggregateExec {
+    /// `schema` has a field a key, then those of each fold's states, so many as `state_counts` says. Fails if `scan` is
+    /// no [`SegmentScanExec`].
+    pub fn new(
+        scan: Arc<dyn ExecutionPlan>,
+        keys: Vec<GroupKey>,
+        folds: Vec<(Fold, usize)>,
+        schema: SchemaRef,
+    ) -> Result<Self> {
+        let partitions = scan_of(&scan)?.num_partitions();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        let (folds, state_counts) = folds.into_iter().unzip();
+        let metrics = ExecutionPlanMetricsSet::new();
+        Ok(Self { scan, keys, folds, state_counts, properties: Arc::new(properties), metrics })
+    }
+
+    fn over(&self, scan: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        let folds = self.folds.iter().copied().zip(self.state_counts.iter().copied()).collect();
+        Self::new(scan, self.keys.clone(), folds, self.schema())
+    }
+}
+
+fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Result<&SegmentScanExec> {
+    let scan = plan.downcast_ref::<SegmentScanExec>();
+    scan.ok_or_else(|| Error::defensive(format!("{} cannot stand under SegmentAggregateExec", plan.name())).into())
+}
+
+impl DisplayAs for SegmentAggregateExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema();
+        let keys = schema.fields().iter().take(self.keys.len()).map(|field| field.name().as_str());
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        let columns = scan_of(&self.scan).map(|scan| Arc::clone(&scan.source().columns)).ok();
+        let folds = self.folds.iter().map(|fold| {
+            let column = fold.column().zip(columns.as_ref()).and_then(|(index, columns)| columns.column(index));
+            column.map_or_else(|| fold.to_string(), |column| format!("{fold}({})", column.name))
+        });
+        let folds = folds.collect::<Vec<_>>().join(", ");
+        match format {
+            DisplayFormatType::TreeRender => write!(f, "gby={keys}\naggr={folds}"),
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "SegmentAggregateExec: gby=[{keys}], aggr=[{folds}]")
+            }
+        }
+    }
+}
+
+impl ExecutionPlan for SegmentAggregateExec {
+    fn name(&self) -> &str {
+        "SegmentAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.scan]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(scan) = children.pop() else {
+            return Err(Error::defensive("SegmentAggregateExec needs its scan").into());
+        };
+        Ok(Arc::new(self.over(scan)?))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        let scan = Arc::clone(&self.scan).reset_state()?;
+        Ok(Arc::new(self.over(scan)?))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for key in &self.keys {
+            if let GroupKey::Time(key) = key
+                && f(&key.expr)? == TreeNodeRecursion::Stop
+            {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let scan = scan_of(&self.scan)?;
+        let work = scan.begin(partition, &context)?;
+        let plan = Plan {
+            source: Arc::clone(scan.source()),
+            keys: self.keys.clone(),
+            folds: self.folds.clone(),
+            schema: self.schema(),
+            state_counts: self.state_counts.clone(),
+            batch_size: context.session_config().batch_size(),
+        };
+        let consumer = MemoryConsumer::new(format!("SegmentAggregateExec[{partition}]"));
+        let reservation = consumer.with_can_spill(true).register(context.memory_pool());
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let stream = AggregateStream::new(Arc::new(plan), work, reservation, metrics);
+        let batches = futures::stream::try_unfold(stream, |mut stream| async move {
+            Ok(stream.next().await?.map(|batch| (batch, stream)))
+        });
+        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(self.schema(), batches.boxed()))))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
