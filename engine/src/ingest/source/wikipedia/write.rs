@@ -1,5 +1,6 @@
 //! Edits as files and as Arrow: NDJSON, CSV, Parquet, record batches.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
@@ -144,8 +145,13 @@ impl Wikipedia {
     }
 
     /// All rows as record batches of `batch_rows` each, the last smaller.
-    pub fn batches(&self, batch_rows: usize) -> Batches<'_> {
-        Batches { wikipedia: self, schema: self.schema(), next: 0, batch_rows: batch_rows.max(1) as u64 }
+    pub fn batches(&self, batch_rows: usize) -> Batches<&Self> {
+        Batches::new(self, batch_rows)
+    }
+
+    /// The same, without borrowing.
+    pub fn into_batches(self, batch_rows: usize) -> Batches<Self> {
+        Batches::new(self, batch_rows)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -155,24 +161,32 @@ impl Wikipedia {
 
 /// See [`Wikipedia::batches`].
 #[derive(Debug)]
-pub struct Batches<'a> {
-    wikipedia: &'a Wikipedia,
+pub struct Batches<W> {
+    wikipedia: W,
     schema: SchemaRef,
     next: u64,
     batch_rows: u64,
 }
 
-impl Iterator for Batches<'_> {
+impl<W: Borrow<Wikipedia>> Batches<W> {
+    fn new(wikipedia: W, batch_rows: usize) -> Self {
+        let schema = wikipedia.borrow().schema();
+        Self { wikipedia, schema, next: 0, batch_rows: batch_rows.max(1) as u64 }
+    }
+}
+
+impl<W: Borrow<Wikipedia>> Iterator for Batches<W> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rows = self.next..(self.next + self.batch_rows).min(self.wikipedia.options.rows);
+        let wikipedia = self.wikipedia.borrow();
+        let rows = self.next..(self.next + self.batch_rows).min(wikipedia.options.rows);
         if rows.is_empty() {
             return None;
         }
         self.next = rows.end;
-        let edits: Vec<Edit<'_>> = rows.map(|row| self.wikipedia.edit(row)).collect();
-        let columns = self.wikipedia.columns().iter().map(|column| array(column.value, &edits)).collect();
+        let edits: Vec<Edit<'_>> = rows.map(|row| wikipedia.edit(row)).collect();
+        let columns = wikipedia.columns().iter().map(|column| array(column.value, &edits)).collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         Some(batch.map_err(|error| Error::defensive("generated columns do not fit their schema").with_source(error)))
     }
