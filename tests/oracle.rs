@@ -121,7 +121,24 @@ pub fn trials() -> Vec<Trial> {
             agree_in_memory(&DataSet { name: "wikiticker", batches: data::real_rows(&file)? })?;
             Ok(Completion::Completed)
         }),
+        Trial::test("oracle::segments::are_read_by_our_operators", are_read_by_our_operators),
     ]
+}
+
+/// Were it not so, the oracle would be compared with itself.
+fn are_read_by_our_operators() -> Result<(), Failed> {
+    let raw = DataSet { name: "wikiticker", batches: data::raw(&data::wikipedia(Shape::Wikiticker)) };
+    let mut door = Segments::over(&[raw]);
+    for (sql, operator) in [
+        ("SELECT channel, COUNT(*), SUM(added) FROM wikiticker GROUP BY channel", "SegmentAggregateExec"),
+        ("SELECT page, user FROM wikiticker WHERE channel = '#en.wikipedia' AND added > 100", "SegmentScanExec"),
+    ] {
+        let plan = block_on(door.ask(&format!("EXPLAIN {sql}")))?;
+        if !plan.iter().flatten().any(|cell| cell.contains(operator)) {
+            return Err(format!("no {operator} in {plan:?}").into());
+        }
+    }
+    Ok(())
 }
 
 /// The 39,244 edits of 2015-09-12.
