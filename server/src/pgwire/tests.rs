@@ -273,7 +273,7 @@ async fn copy_to_stdout_gives_csv() {
 #[tokio::test]
 async fn a_result_larger_than_the_pipe_arrives_whole() {
     let client = connect().await;
-    let rows = client.query("select n, n::text from big", &[]).await.unwrap();
+    let rows = client.query("select n, n::text as t from big", &[]).await.unwrap();
     assert_eq!(rows.len(), 100_000);
     assert!(rows.iter().all(|row| row.get::<_, i64>(0).to_string() == row.get::<_, String>(1)));
 }
