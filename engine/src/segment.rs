@@ -6,7 +6,20 @@
 //! Invariants: rows of a segment keep their number for as long as the segment lives; what a column returned once it
 //! returns again; bytes from disk never panic, they give an error that names the segment, the column and the block.
 
+#![doc = include_str!("segment/FORMAT.md")]
+
+mod column;
+mod dictionary;
+mod encoding;
+mod file;
+mod footer;
+mod inspect;
 pub mod memory;
+mod merge;
+mod page;
+mod row_index;
+mod wire;
+mod write;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -18,6 +31,11 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::model::{SegmentSchema, Timestamp};
+
+pub use file::SegmentFile;
+pub use inspect::Inspection;
+pub use merge::{MergeInput, Rollup, RowOrder};
+pub use write::{RowIndexPolicy, SegmentSummary, WriteOptions, write_segment};
 
 /// Rows of a column are read, summarised and checksummed in blocks of this many; only the last block may be shorter.
 pub const BLOCK_ROWS: usize = 8192;
@@ -73,6 +91,11 @@ pub trait Dictionary: Debug + Send + Sync {
     /// All values in code order, null included: index it with codes. Decoded once, then kept.
     fn values(&self) -> Result<Arc<StringViewArray>>;
 
+    /// Like [`Dictionary::values`], for who needs them only once: what was not decoded yet is not kept.
+    fn values_once(&self) -> Result<Arc<StringViewArray>> {
+        self.values()
+    }
+
     /// The values of some codes, in their order, without decoding the whole dictionary where that is dearer.
     fn values_of(&self, codes: &[u32]) -> Result<StringViewArray>;
 }
@@ -87,10 +110,11 @@ pub trait StringColumn: Debug + Send + Sync {
     /// The least and the greatest code in a block, as the writer recorded them; every code of the block lies between.
     fn code_range(&self, block: usize) -> Result<(u32, u32)>;
 
-    /// Whether [`StringColumn::rows_of`] answers.
+    /// Whether [`StringColumn::rows_of`] answers for at least some codes.
     fn has_row_index(&self) -> bool;
 
-    /// The rows that have a code, from the row index. `None` where the writer kept no index for this column.
+    /// The rows that have a code, from the row index. `None` where there is none for this code: codes that many rows
+    /// have are found as fast by reading the column, so a writer leaves them out.
     fn rows_of(&self, code: u32) -> Result<Option<RoaringBitmap>>;
 
     /// How many rows have each code, if the writer recorded it.
@@ -104,7 +128,12 @@ pub trait MultiStringColumn: Debug + Send + Sync {
     /// Replaces `offsets` and `codes`: row `i` of the block has `codes[offsets[i]..offsets[i + 1]]`.
     fn read_codes(&self, block: usize, offsets: &mut Vec<u32>, codes: &mut Vec<u32>) -> Result<()>;
 
-    /// The rows that have a code among their values. `None` where the writer kept no index for this column.
+    /// Whether [`MultiStringColumn::rows_of`] answers for at least some codes.
+    fn has_row_index(&self) -> bool {
+        false
+    }
+
+    /// The rows that have a code among their values. `None` as in [`StringColumn::rows_of`].
     fn rows_of(&self, code: u32) -> Result<Option<RoaringBitmap>>;
 }
 
@@ -159,3 +188,6 @@ pub fn block_range(block: usize, num_rows: usize) -> Range<usize> {
     let start = (block * BLOCK_ROWS).min(num_rows);
     start..(start + BLOCK_ROWS).min(num_rows)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Segments written and read again: round trips, merges, damage, and the golden file.
+
+mod damage;
+mod fixture;
+mod laws;
+mod merging;
