@@ -8,10 +8,14 @@ pub mod sum;
 
 use std::sync::Arc;
 
+use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::AggregateUDF;
 
 /// Every aggregate function of Henge. Some replace DataFusion's of the same name.
 pub fn all() -> Vec<Arc<AggregateUDF>> {
-    let all = [approx_count_distinct::approx_count_distinct(), earliest::first(), earliest::last(), sum::sum()];
+    // PostgreSQL's other name of the sample's variance.
+    let variance = var_samp_udaf().as_ref().clone().with_aliases(["var_sample", "variance"]);
+    let all =
+        [approx_count_distinct::approx_count_distinct(), earliest::first(), earliest::last(), sum::sum(), variance];
     all.into_iter().map(Arc::new).collect()
 }

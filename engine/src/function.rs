@@ -23,6 +23,7 @@ mod to_timestamp;
 
 use std::sync::Arc;
 
+use datafusion::functions::math::signum;
 use datafusion::logical_expr::ScalarUDF;
 
 /// Every scalar function of Henge. Some replace DataFusion's of the same name.
@@ -43,5 +44,6 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         to_date::to_date(),
         to_timestamp::to_timestamp(),
     ];
-    named.into_iter().map(Arc::new).chain(arithmetic::all()).collect()
+    let aliased = [signum().as_ref().clone().with_aliases(["sign"])];
+    named.into_iter().chain(aliased).map(Arc::new).chain(arithmetic::all()).collect()
 }

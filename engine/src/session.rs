@@ -14,6 +14,7 @@ mod label;
 mod rule;
 mod spelling;
 mod statement;
+mod time_type;
 mod variable;
 
 use std::fmt;
@@ -90,6 +91,7 @@ impl Runtime {
         let environment = environment(&options)?;
         let builder = SessionStateBuilder::new_with_default_features()
             .with_config(config(&options))
+            .with_type_planner(Arc::new(time_type::PostgresTimes))
             .with_runtime_env(environment);
         Ok(Arc::new(Self { template: install(builder).build() }))
     }

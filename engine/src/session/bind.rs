@@ -30,7 +30,7 @@ pub(super) async fn bind(
     options: &SessionOptions,
 ) -> Result<Option<Vec<String>>> {
     let tables = Tables::look_up(statement, state, options).await?;
-    let mut binder = Binder::new(&tables, &options.user);
+    let mut binder = Binder::new(&tables, options);
     match statement {
         Statement::Query(query) => {
             let outputs = binder.query(query)?;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr,
-    OrderByOptions, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart,
+    OrderByExpr, OrderByOptions, Query, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::{SessionOptions, SqlDialect};
@@ -24,6 +24,13 @@ struct Rewrite {
 
 impl VisitorMut for Rewrite {
     type Break = Box<Error>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
+        match fetch_first(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         match self.expression(expr) {
@@ -61,6 +68,25 @@ impl Rewrite {
         }
         Ok(())
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn fetch_first(query: &mut Query) -> Result<()> {
+    let Some(fetch) = query.fetch.take() else { return Ok(()) };
+    if fetch.with_ties || fetch.percent {
+        return Err(
+            Error::unsupported("`FETCH FIRST … WITH TIES` and `PERCENT` are not supported").with_sqlstate("0A000")
+        );
+    }
+    let rows = Some(fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".to_string(), false))));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = rows,
+        None => query.limit_clause = Some(LimitClause::LimitOffset { limit: rows, offset: None, limit_by: Vec::new() }),
+        Some(_) => {
+            return Err(Error::invalid_input("a query takes `LIMIT` or `FETCH`, not both").with_sqlstate("42601"));
+        }
+    }
+    Ok(())
 }
 
 /// `HOUR` as the period of `TIME_FLOOR`; nothing for plain `FLOOR(x)`.

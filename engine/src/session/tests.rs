@@ -388,6 +388,19 @@ mod dialect {
     }
 
     #[tokio::test]
+    async fn spellings_keep_their_labels() {
+        assert_eq!(answer("SELECT mod(added, 7), EXTRACT(SECOND FROM __time + INTERVAL '1.5 seconds') FROM wikipedia WHERE count = 1").await, "mod|extract/3|1.5");
+        assert_eq!(answer("SELECT page FROM wikipedia ORDER BY added FETCH FIRST ROW ONLY").await, "page/Rust");
+        assert_eq!(
+            answer(
+                "SELECT x::date FROM (VALUES (TIMESTAMP '2013-08-01 23:00'), (NULL)) AS t(x) WHERE x < '9999-12-31'"
+            )
+            .await,
+            "x/2013-08-01"
+        );
+    }
+
+    #[tokio::test]
     async fn time_is_cut_moved_and_read() {
         assert_eq!(
             answer("SELECT FLOOR(__time TO HOUR) AS hour, COUNT(*) FROM wikipedia GROUP BY FLOOR(__time TO HOUR) ORDER BY hour").await,

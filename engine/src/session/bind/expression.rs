@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArguments, Ident, Query, SetExpr, Value, Values, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DateTimeField, Expr, ExtractSyntax, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Query, SetExpr, Value, Values, VisitMut, VisitorMut,
 };
 
 use super::query::{Binder, Output};
@@ -120,7 +121,13 @@ impl Walk<'_, '_> {
         let bound = match expr {
             Expr::Identifier(wanted) => self.binder.identifier(wanted, self.outputs)?,
             Expr::CompoundIdentifier(path) => self.binder.compound(path)?,
-            Expr::Function(function) => return self.function(expr_word(function), expr),
+            Expr::Function(function) => match remainder(function) {
+                Some(remainder) => Some(remainder),
+                None => return self.function(expr_word(function), expr),
+            },
+            Expr::Extract { field: DateTimeField::Second, expr: time, .. } if self.binder.is_postgres => {
+                Some(seconds(std::mem::replace(time, null())))
+            }
             Expr::CompoundFieldAccess { root, access_chain } => return self.field_access(root, access_chain),
             _ => None,
         };
@@ -186,6 +193,35 @@ impl VisitorMut for Walk<'_, '_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `mod(a, b)` is `a % b`.
+fn remainder(function: &mut Function) -> Option<Expr> {
+    let [name] = function.name.0.as_slice() else { return None };
+    if !name.as_ident()?.value.eq_ignore_ascii_case("mod") {
+        return None;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(left)), FunctionArg::Unnamed(FunctionArgExpr::Expr(right))] =
+        list.args.as_mut_slice()
+    else {
+        return None;
+    };
+    let operand = |expr: &mut Expr| Box::new(Expr::Nested(Box::new(std::mem::replace(expr, null()))));
+    let (left, right) = (operand(left), operand(right));
+    Some(Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::Modulo, right })))
+}
+
+fn null() -> Expr {
+    Expr::value(Value::Null)
+}
+
+/// `EXTRACT(SECOND FROM time)` with its fraction, which PostgreSQL gives and DataFusion cuts off.
+fn seconds(time: Expr) -> Expr {
+    let micros = Expr::Extract { field: DateTimeField::Microsecond, syntax: ExtractSyntax::From, expr: Box::new(time) };
+    let million = Expr::value(Value::Number("1000000.0".to_string(), false));
+    let quotient = Expr::BinaryOp { left: Box::new(micros), op: BinaryOperator::Divide, right: Box::new(million) };
+    Expr::Nested(Box::new(quotient))
 }
 
 /// The word of a call without parentheses.

@@ -11,6 +11,7 @@ use super::scope::Scope;
 use super::table::{Tables, parts};
 use super::{Match, at, find, label, nearest, quoted, spelled};
 use crate::error::{Error, Result};
+use crate::session::{SessionOptions, SqlDialect};
 
 /// One column that a query gives out.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub(super) fn names(outputs: Outputs) -> Option<Vec<String>> {
 pub(super) struct Binder<'a> {
     pub(super) tables: &'a Tables,
     pub(super) login: &'a str,
+    pub(super) is_postgres: bool,
     /// The scopes of the queries around, innermost last.
     pub(super) scopes: Vec<Scope>,
     /// The columns of what `WITH` clauses around define, innermost last.
@@ -42,8 +44,9 @@ pub(super) struct Binder<'a> {
 }
 
 impl<'a> Binder<'a> {
-    pub(super) fn new(tables: &'a Tables, login: &'a str) -> Self {
-        Self { tables, login, scopes: Vec::new(), ctes: Vec::new() }
+    pub(super) fn new(tables: &'a Tables, options: &'a SessionOptions) -> Self {
+        let is_postgres = options.dialect == SqlDialect::PostgreSql;
+        Self { tables, login: &options.user, is_postgres, scopes: Vec::new(), ctes: Vec::new() }
     }
 
     pub(super) fn query(&mut self, query: &mut Query) -> Result<Outputs> {

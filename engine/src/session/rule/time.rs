@@ -32,6 +32,8 @@ impl AnalyzerRule for TimeComparison {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let plan = plan.transform_up_with_subqueries(|plan| {
+            // Rows of literals have a schema already, which a literal of another type would not fit.
+            let literals = matches!(plan, LogicalPlan::Values(_));
             let mut schema = merge_schema(&plan.inputs());
             if let LogicalPlan::TableScan(scan) = &plan {
                 schema.merge(&scan.projected_schema);
@@ -39,7 +41,7 @@ impl AnalyzerRule for TimeComparison {
             let names = NamePreserver::new(&plan);
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+                let rewritten = expr.transform_up(|expr| rewrite(expr, &schema, literals))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
             })?
             .map_data(LogicalPlan::recompute_schema)
@@ -48,9 +50,9 @@ impl AnalyzerRule for TimeComparison {
     }
 }
 
-fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn rewrite(expr: Expr, schema: &DFSchema, literals: bool) -> Result<Transformed<Expr>> {
     let rewritten = match &expr {
-        Expr::Cast(cast) => literal_cast(cast)?,
+        Expr::Cast(cast) => literal_cast(cast)?.filter(|found| !literals || has_type(found, cast)),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
             match comparison(left, *op, right, schema)? {
                 Some(found) => Some(found),
@@ -85,6 +87,10 @@ fn literal_cast(cast: &Cast) -> Result<Option<Expr>> {
     };
     let zone = zone.as_ref().map(|_| "+00:00".into());
     Ok(Some(lit(ScalarValue::TimestampMicrosecond(Some(read(text)?), zone))))
+}
+
+fn has_type(literal: &Expr, cast: &Cast) -> bool {
+    literal.as_literal().is_some_and(|value| value.data_type() == *cast.field.data_type())
 }
 
 fn text_of(expr: &Expr) -> Option<&str> {
