@@ -126,10 +126,23 @@ fn comparison(time: &Expr, op: Operator, constant: &Expr, schema: &DFSchema) -> 
         return Ok(date_comparison(&cast.expr, op, micros));
     }
     if !is_time(time, schema) {
-        return Ok(None);
+        return text_comparison(time, op, constant, schema);
     }
     let Some(micros) = instant(constant)? else { return Ok(None) };
     Ok(Some(time_comparison(time, op, micros)))
+}
+
+/// Text beside PostgreSQL's own timestamps, which DataFusion would read as nanoseconds.
+fn text_comparison(time: &Expr, op: Operator, constant: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let (Some(text), Ok(DataType::Timestamp(TimeUnit::Microsecond, zone))) = (text_of(constant), time.get_type(schema))
+    else {
+        return Ok(None);
+    };
+    if time.as_literal().is_some() || zone.as_ref().is_some_and(|zone| zone.as_ref() != "+00:00") {
+        return Ok(None);
+    }
+    let literal = lit(ScalarValue::TimestampMicrosecond(Some(read(text)?), zone));
+    Ok(Some(datafusion::logical_expr::binary_expr(time.clone(), op, literal)))
 }
 
 fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
