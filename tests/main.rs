@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod harness;
+mod oracle;
 mod sql;
 mod tidy;
 
@@ -16,6 +17,6 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [tidy::trials(), sql::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [tidy::trials(), sql::trials(), oracle::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

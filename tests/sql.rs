@@ -11,18 +11,23 @@ use libtest_mimic::{Failed, Trial};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 use crate::harness::data::GENERATED;
-use crate::harness::door::{Door, RawRows};
+use crate::harness::door::{Door, RawRows, Segments};
 use crate::harness::{block_on, root};
+
+type Open = fn() -> Box<dyn Door>;
+
+const DOORS: [(&str, Open); 2] =
+    [("raw_rows", || Box::new(RawRows::over(&GENERATED))), ("segments", || Box::new(Segments::over(&GENERATED)))];
 
 pub fn trials() -> Vec<Trial> {
     let dir = root().join("tests/sql");
     let mut trials = Vec::new();
     for file in files(&dir) {
         let name = file.strip_prefix(&dir).expect("found in it").with_extension("").display().to_string();
-        let raw = file.clone();
-        trials.push(Trial::test(format!("sql::raw_rows::{name}"), move || {
-            run(&raw, || Box::new(RawRows::over(&GENERATED)))
-        }));
+        for (door, open) in DOORS {
+            let file = file.clone();
+            trials.push(Trial::test(format!("sql::{door}::{name}"), move || run(&file, open)));
+        }
     }
     assert!(!trials.is_empty(), "no file in {}", dir.display());
     trials
@@ -42,7 +47,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn run(file: &Path, open: impl Fn() -> Box<dyn Door>) -> Result<(), Failed> {
+fn run(file: &Path, open: Open) -> Result<(), Failed> {
     block_on(async {
         let mut runner = Runner::new(|| async { Ok(Asked(open())) });
         runner.with_column_validator(sqllogictest::runner::default_column_validator);

@@ -64,8 +64,9 @@ const CLOSED: [(&str, &str, &str); 4] = [
     ("engine", "ingest", "storage"),
 ];
 
-/// Arrows that point up or sideways, each with its reason.
-const EXCUSED: [(&str, &str, &str, &str); 0] = [];
+/// Arrows that point up or sideways: the file, the room it uses, and the reason.
+const EXCUSED: [(&str, &str, &str); 1] =
+    [("engine/src/table/oracle.rs", "session", "tests of the table ask through a whole session, as people do")];
 
 fn rooms_use_only_lower_rooms() -> Result<(), Failed> {
     let mut wrong = Vec::new();
@@ -82,7 +83,7 @@ fn rooms_use_only_lower_rooms() -> Result<(), Failed> {
                 continue;
             };
             for (line, to) in rooms_named(&fs::read_to_string(&file)?) {
-                let excused = EXCUSED.iter().any(|(c, f, t, _)| (*c, *f, *t) == (crate_name, &from, &to));
+                let excused = EXCUSED.iter().any(|(path, room, _)| file.ends_with(path) && *room == to);
                 let closed = CLOSED.contains(&(crate_name, &from, &to));
                 let lower = floor_of(&to).is_none_or(|to_floor| to_floor > from_floor) && !closed;
                 if from != to && !lower && !excused {

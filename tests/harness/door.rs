@@ -1,14 +1,20 @@
 //! The doors at which the same question must get the same answer.
 
+mod segments;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
 use datafusion::datasource::MemTable;
 use henge_engine::session::{Runtime, RuntimeOptions, Session, SessionOptions};
 
 use super::data::DataSet;
 use super::render::{self, Row};
+
+pub use self::segments::Segments;
 
 /// Somewhere that answers SQL. An error is what a person is shown.
 #[async_trait]
@@ -22,16 +28,24 @@ pub struct RawRows(Session);
 
 impl RawRows {
     pub fn over(data: &[DataSet]) -> Self {
-        let schema = MemorySchemaProvider::new();
-        for set in data {
+        let tables = data.iter().map(|set| {
             let table = MemTable::try_new(set.batches[0].schema(), vec![set.batches.clone()]).expect("one schema");
-            schema.register_table(set.name.to_owned(), Arc::new(table)).expect("names differ");
-        }
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema("druid", Arc::new(schema)).expect("schemas can be added");
-        let runtime = Runtime::new(RuntimeOptions::default()).expect("default options work");
-        Self(Session::new(&runtime, Arc::new(catalog), SessionOptions::default()))
+            (set.name, Arc::new(table) as Arc<dyn TableProvider>)
+        });
+        Self(session_over(tables))
     }
+}
+
+/// A session with these tables in the schema of the data sources.
+fn session_over<'a>(tables: impl Iterator<Item = (&'a str, Arc<dyn TableProvider>)>) -> Session {
+    let schema = MemorySchemaProvider::new();
+    for (name, table) in tables {
+        schema.register_table(name.to_owned(), table).expect("names differ");
+    }
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema("druid", Arc::new(schema)).expect("schemas can be added");
+    let runtime = Runtime::new(RuntimeOptions::default()).expect("default options work");
+    Session::new(&runtime, Arc::new(catalog), SessionOptions::default())
 }
 
 #[async_trait]

@@ -1,0 +1,207 @@
+//! Every option of the server, once: a flag, an environment variable and a key of the configuration file.
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use henge_engine::{Error, Result};
+use serde::Deserialize;
+
+pub const DEFAULT_PG_PORT: u16 = 5433;
+pub const DEFAULT_HTTP_PORT: u16 = 8888;
+/// Of the machine's memory, unless said otherwise.
+const DEFAULT_MEMORY_SHARE_PERCENT: u64 = 60;
+
+/// The options as they are written; what is not written is `None`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Directory that holds everything: segments, metadata, work in progress [default: ./henge-data]
+    #[arg(long, env = "HENGE_DATA_DIR", value_name = "DIR", help_heading = "Server")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on. There are no passwords yet, so only this machine can connect by default [default: 127.0.0.1]
+    #[arg(long, env = "HENGE_HOST", value_name = "ADDRESS", help_heading = "Server")]
+    pub host: Option<IpAddr>,
+    /// Port for PostgreSQL clients; 0 takes a free one and prints it [default: 5433]
+    #[arg(long, env = "HENGE_PG_PORT", value_name = "PORT", help_heading = "Server")]
+    pub pg_port: Option<u16>,
+    /// Port for HTTP; 0 takes a free one and prints it [default: 8888]
+    #[arg(long, env = "HENGE_HTTP_PORT", value_name = "PORT", help_heading = "Server")]
+    pub http_port: Option<u16>,
+    /// Port for other servers of a cluster. Not used yet [default: 8889]
+    #[arg(long, env = "HENGE_GRPC_PORT", value_name = "PORT", help_heading = "Server")]
+    pub grpc_port: Option<u16>,
+    /// Memory that queries and ingestion may use together, such as 4GB or 512MB [default: 60 % of the machine's]
+    #[arg(long, env = "HENGE_MEMORY_LIMIT", value_name = "SIZE", help_heading = "Server")]
+    pub memory_limit: Option<String>,
+    /// Threads for queries and ingestion [default: one for each core]
+    #[arg(long, env = "HENGE_THREADS", value_name = "N", help_heading = "Server")]
+    pub threads: Option<NonZeroUsize>,
+    /// PostgreSQL connections at one time [default: 500]
+    #[arg(long, env = "HENGE_MAX_CONNECTIONS", value_name = "N", help_heading = "Server")]
+    pub max_connections: Option<NonZeroUsize>,
+    /// What this process does. Only `all` is built so far [default: all]
+    #[arg(long, env = "HENGE_ROLE", value_name = "ROLE", help_heading = "Server")]
+    pub role: Option<String>,
+    /// Listen on an address that other machines reach although nobody is asked for a password
+    #[arg(long, env = "HENGE_ALLOW_REMOTE_WITHOUT_PASSWORD", num_args = 0..=1, default_missing_value = "true", help_heading = "Server")]
+    pub allow_remote_without_password: Option<bool>,
+    /// File with these options in TOML, named as the flags are: pg-port = 5433
+    #[arg(long, env = "HENGE_CONFIG", value_name = "FILE", help_heading = "Server")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// The options with their defaults, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub host: IpAddr,
+    pub pg_port: u16,
+    pub http_port: u16,
+    /// Whether the ports were chosen by a person; others may be exchanged for free ones by `henge demo`.
+    pub pg_port_chosen: bool,
+    pub http_port_chosen: bool,
+    pub memory_limit_bytes: Option<usize>,
+    pub threads: NonZeroUsize,
+    pub max_connections: usize,
+}
+
+impl Options {
+    /// Reads the configuration file, if one is named, and checks everything.
+    pub fn resolve(self) -> Result<Config> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Options::default(),
+        };
+        self.over(file).check()
+    }
+
+    /// What is written here, and where nothing is, what is written in `file`.
+    fn over(self, file: Options) -> Options {
+        Options {
+            data_dir: self.data_dir.or(file.data_dir),
+            host: self.host.or(file.host),
+            pg_port: self.pg_port.or(file.pg_port),
+            http_port: self.http_port.or(file.http_port),
+            grpc_port: self.grpc_port.or(file.grpc_port),
+            memory_limit: self.memory_limit.or(file.memory_limit),
+            threads: self.threads.or(file.threads),
+            max_connections: self.max_connections.or(file.max_connections),
+            role: self.role.or(file.role),
+            allow_remote_without_password: self.allow_remote_without_password.or(file.allow_remote_without_password),
+            config: self.config,
+        }
+    }
+
+    fn check(self) -> Result<Config> {
+        if let Some(role) = self.role.as_deref().filter(|role| *role != "all") {
+            return Err(Error::unsupported(format!(
+                "role `{role}` is not built yet: one process does everything; leave `--role` out"
+            )));
+        }
+        let host = self.host.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        if !host.is_loopback() && self.allow_remote_without_password != Some(true) {
+            return Err(Error::invalid_input(format!(
+                "`--host {host}` would let other machines in without a password; stay on 127.0.0.1, or add \
+                 `--allow-remote-without-password` if the network is trusted"
+            )));
+        }
+        let memory_limit_bytes = match &self.memory_limit {
+            Some(text) => Some(parse_size(text)?),
+            None => machine_memory_bytes().map(|bytes| (bytes * DEFAULT_MEMORY_SHARE_PERCENT / 100) as usize),
+        };
+        Ok(Config {
+            data_dir: self.data_dir.unwrap_or_else(default_data_dir),
+            host,
+            pg_port: self.pg_port.unwrap_or(DEFAULT_PG_PORT),
+            http_port: self.http_port.unwrap_or(DEFAULT_HTTP_PORT),
+            pg_port_chosen: self.pg_port.is_some(),
+            http_port_chosen: self.http_port.is_some(),
+            memory_limit_bytes,
+            threads: self.threads.unwrap_or_else(cores),
+            max_connections: self.max_connections.map_or(500, NonZeroUsize::get),
+        })
+    }
+}
+
+pub fn default_data_dir() -> PathBuf {
+    PathBuf::from("henge-data")
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn read(path: &PathBuf) -> Result<Options> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::invalid_input(format!("configuration file `{}` cannot be read", path.display())).with_source(error)
+    })?;
+    toml::from_str(&text)
+        .map_err(|error| Error::invalid_input(format!("configuration file `{}` is wrong: {error}", path.display())))
+}
+
+/// `512MB`, `4GB`, `4 GiB`, `1000000`; units are powers of 1024.
+fn parse_size(text: &str) -> Result<usize> {
+    let wrong = || Error::invalid_input(format!("`{text}` is no size; write it as 512MB or 4GB"));
+    let trimmed = text.trim();
+    let digits = trimmed.len() - trimmed.trim_start_matches(|char: char| char.is_ascii_digit()).len();
+    let number: usize = trimmed[..digits].parse().map_err(|_| wrong())?;
+    let shift = match trimmed[digits..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes >= 64 << 20).ok_or_else(|| {
+        Error::invalid_input(format!("a memory limit of `{text}` is not between 64MB and what this machine can count"))
+    })
+}
+
+/// What the machine has, where it says so.
+fn machine_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file: Options = toml::from_str("pg-port = 6000\nhttp-port = 6001\nthreads = 3").unwrap();
+        let config = Options { pg_port: Some(7000), ..Options::default() }.over(file).check().unwrap();
+        assert_eq!((config.pg_port, config.http_port, config.threads.get()), (7000, 6001, 3));
+        assert_eq!(config.data_dir, default_data_dir());
+        assert!(toml::from_str::<Options>("pgport = 1").is_err());
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_by_an_explicit_word() {
+        let open = Options { host: Some(IpAddr::from([0, 0, 0, 0])), ..Options::default() };
+        assert!(open.clone().check().is_err());
+        let allowed = Options { allow_remote_without_password: Some(true), ..open };
+        assert!(allowed.check().is_ok());
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(parse_size("4GB").unwrap(), 4 << 30);
+        assert_eq!(parse_size("512 MiB").unwrap(), 512 << 20);
+        assert!(parse_size("many").is_err());
+        assert!(parse_size("1MB").is_err());
+    }
+
+    #[test]
+    fn roles_that_are_not_built_are_refused() {
+        let error = Options { role: Some("broker".into()), ..Options::default() }.check().unwrap_err();
+        assert!(error.to_string().contains("broker"), "{error}");
+    }
+}

@@ -1,0 +1,437 @@
+//! Queries that PostgreSQL's tools send about the catalogue, made into ones that DataFusion plans.
+//!
+//! Everywhere: the prefix `pg_catalog.` of functions and types is dropped, casts to `regclass` and its like become
+//! functions, `OPERATOR(pg_catalog.~)` becomes `~`. Only in queries over `pg_…` tables: a SELECT over a table that is
+//! always empty gives no rows whatever else it says, so nothing else of it is planned; COLLATE is dropped, since all
+//! our text compares alike; and a scalar subquery, which here looks one row up by its key, is told to give one row.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Array, BinaryOperator, CastKind, DataType, Expr, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName,
+    ObjectNamePart, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value,
+    Visit, VisitMut, Visitor, VisitorMut,
+};
+use henge_engine::Result;
+use henge_engine::session::StatementRewriter;
+
+use super::{SCHEMA, column, function, row};
+
+#[derive(Debug)]
+pub(super) struct CatalogQueries;
+
+impl StatementRewriter for CatalogQueries {
+    fn rewrite(&self, mut statement: Statement) -> Result<Statement> {
+        let in_catalog = reads_catalog(&statement);
+        // Never breaks.
+        if in_catalog {
+            let _ = VisitMut::visit(&mut statement, &mut EmptyTables);
+            let _ = VisitMut::visit(&mut statement, &mut Lookups);
+        }
+        let _ = VisitMut::visit(&mut statement, &mut Spelling { in_catalog });
+        Ok(statement)
+    }
+}
+
+fn is_catalog_table(name: &ObjectName) -> bool {
+    let parts: Vec<&str> = name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.as_str()).collect();
+    match parts.as_slice() {
+        [.., schema, _] if schema.eq_ignore_ascii_case(SCHEMA) => true,
+        [name] => column::table_names().any(|known| known.eq_ignore_ascii_case(name)),
+        _ => false,
+    }
+}
+
+fn reads_catalog(statement: &Statement) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            if is_catalog_table(name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    statement.visit(&mut Finder).is_break()
+}
+
+/// A table of the catalogue that never has rows; or the items of an array that a row of it would hold.
+fn is_empty_table(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Table { name, args: None, .. } if is_catalog_table(name) => {
+            let last = name.0.last().and_then(|part| part.as_ident());
+            last.is_some_and(|name| !row::FILLED.iter().any(|filled| filled.eq_ignore_ascii_case(&name.value)))
+        }
+        // `unnest(c.reloptions)` and the like: options and privileges are null here.
+        TableFactor::Table { name, args: Some(_), .. } => last_name(name) == "unnest",
+        TableFactor::UNNEST { .. } => true,
+        TableFactor::NestedJoin { table_with_joins, .. } => joins_empty(table_with_joins),
+        TableFactor::Derived { subquery, .. } => {
+            matches!(subquery.body.as_ref(), SetExpr::Select(select) if is_empty(select))
+        }
+        _ => false,
+    }
+}
+
+fn last_name(name: &ObjectName) -> String {
+    name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase()).unwrap_or_default()
+}
+
+/// Whether a join has no rows: outer joins keep those of their other side.
+fn joins_empty(from: &TableWithJoins) -> bool {
+    let outer = |operator: &JoinOperator| {
+        matches!(operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_))
+    };
+    let inner = |operator: &JoinOperator| {
+        matches!(operator, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+    };
+    let first = is_empty_table(&from.relation) && !from.joins.iter().any(|join| outer(&join.join_operator));
+    first || from.joins.iter().any(|join| inner(&join.join_operator) && is_empty_table(&join.relation))
+}
+
+/// Whether a SELECT gives no rows whatever is in the filled tables. Without GROUP BY an aggregate gives one.
+fn is_empty(select: &Select) -> bool {
+    let ungrouped = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
+    select.from.iter().any(joins_empty) && !(ungrouped && select.projection.iter().any(aggregates))
+}
+
+fn aggregates(item: &SelectItem) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            const NAMES: &[&str] =
+                &["count", "sum", "min", "max", "avg", "string_agg", "array_agg", "bool_or", "bool_and"];
+            match expr {
+                Expr::Function(function) if NAMES.contains(&last_name(&function.name).as_str()) => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    item.visit(&mut Finder).is_break()
+}
+
+fn null() -> Expr {
+    Expr::value(Value::Null)
+}
+
+fn is_empty_query(query: &Query) -> bool {
+    query.with.is_none() && matches!(query.body.as_ref(), SetExpr::Select(select) if is_empty(select))
+}
+
+/// What reads always-empty tables, without reading them.
+struct EmptyTables;
+
+impl VisitorMut for EmptyTables {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Subquery(query) if is_empty_query(query) => *expr = null(),
+            Expr::Exists { subquery, negated } if is_empty_query(subquery) => {
+                *expr = Expr::value(Value::Boolean(*negated));
+            }
+            Expr::Function(function) if last_name(&function.name) == "array" => {
+                if let FunctionArguments::Subquery(query) = &function.args
+                    && is_empty_query(query)
+                {
+                    *expr = empty_array();
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if is_empty_query(query) {
+            // It may order by what is no longer there.
+            query.order_by = None;
+        } else if matches!(query.body.as_ref(), SetExpr::SetOperation { .. })
+            && query
+                .order_by
+                .as_ref()
+                .is_some_and(|by| matches!(&by.kind, OrderByKind::Expressions(by) if by.is_empty()))
+        {
+            query.order_by = None;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if is_empty(select) {
+            make_empty(select);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Keeps the names of the columns; each is null, and there is no row.
+fn make_empty(select: &mut Select) {
+    for item in &mut select.projection {
+        let alias = match item {
+            SelectItem::UnnamedExpr(expr) => label(expr),
+            SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+            // The columns of a table that is always empty would have to be listed; `*` keeps it.
+            _ => return,
+        };
+        *item = SelectItem::ExprWithAlias { expr: null(), alias };
+    }
+    select.from.clear();
+    select.lateral_views.clear();
+    select.selection = Some(Expr::value(Value::Boolean(false)));
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.having = None;
+    select.distinct = None;
+}
+
+fn label(expr: &Expr) -> Ident {
+    match expr {
+        Expr::Identifier(name) => name.clone(),
+        Expr::CompoundIdentifier(names) => names.last().cloned().unwrap_or_else(|| Ident::new("?column?")),
+        Expr::Function(function) => Ident::new(last_name(&function.name)),
+        Expr::Cast { expr, .. } => label(expr),
+        _ => Ident::with_quote('"', "?column?"),
+    }
+}
+
+fn empty_array() -> Expr {
+    let array = Expr::Array(Array { elem: Vec::new(), named: true });
+    let text = DataType::Array(datafusion::sql::sqlparser::ast::ArrayElemTypeDef::SquareBracket(
+        Box::new(DataType::Text),
+        None,
+    ));
+    Expr::Cast { kind: CastKind::DoubleColon, expr: Box::new(array), data_type: text, array: false, format: None }
+}
+
+/// Scalar subqueries give one row.
+struct Lookups;
+
+impl VisitorMut for Lookups {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Subquery(query) = expr
+            && let SetExpr::Select(select) = query.body.as_mut()
+            && query.limit_clause.is_none()
+            && matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
+            && let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+                select.projection.as_mut_slice()
+            && !select.from.is_empty()
+        {
+            let item = SelectItem::UnnamedExpr(value.clone());
+            if !aggregates(&item) {
+                *value = call("min", value.clone());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The spelling of names, types and operators.
+struct Spelling {
+    in_catalog: bool,
+}
+
+impl VisitorMut for Spelling {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        // What a `regclass` shows as is its name.
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                && let Expr::Cast { expr: inner, data_type, .. } = expr
+                && let Some((name, _)) = object_cast(data_type)
+            {
+                let alias = label(inner);
+                *expr = call(name, inner.as_ref().clone());
+                if let SelectItem::UnnamedExpr(expr) = item {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => drop_schema(&mut function.name),
+            Expr::Collate { expr: inner, .. } if self.in_catalog => *expr = inner.as_ref().clone(),
+            Expr::BinaryOp { op, .. } => plain_operator(op),
+            Expr::Cast { .. } => cast(expr),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+            drop_schema(name);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn drop_schema(name: &mut ObjectName) {
+    if let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(_)] = name.0.as_slice()
+        && schema.value.eq_ignore_ascii_case(SCHEMA)
+    {
+        name.0.remove(0);
+    }
+}
+
+fn plain_operator(operator: &mut BinaryOperator) {
+    let BinaryOperator::PGCustomBinaryOperator(parts) = operator else { return };
+    let plain = match parts.last().map(String::as_str) {
+        Some("~") => BinaryOperator::PGRegexMatch,
+        Some("!~") => BinaryOperator::PGRegexNotMatch,
+        Some("~*") => BinaryOperator::PGRegexIMatch,
+        Some("!~*") => BinaryOperator::PGRegexNotIMatch,
+        Some("~~") => BinaryOperator::PGLikeMatch,
+        Some("!~~") => BinaryOperator::PGNotLikeMatch,
+        Some("=") => BinaryOperator::Eq,
+        Some("<>") => BinaryOperator::NotEq,
+        Some("||") => BinaryOperator::StringConcat,
+        _ => return,
+    };
+    *operator = plain;
+}
+
+/// The functions behind a cast to a kind of object: to its name, and to its number.
+fn object_cast(data_type: &DataType) -> Option<(&'static str, &'static str)> {
+    match type_name(data_type)?.as_str() {
+        "regclass" => Some((function::REGCLASS_NAME, function::REGCLASS_OID)),
+        "regtype" => Some((function::REGTYPE_NAME, function::REGTYPE_OID)),
+        "regnamespace" => Some((function::REGNAMESPACE_NAME, function::REGNAMESPACE_NAME)),
+        _ => None,
+    }
+}
+
+fn type_name(data_type: &DataType) -> Option<String> {
+    match data_type {
+        DataType::Regclass => Some("regclass".to_string()),
+        DataType::Custom(name, _) => Some(last_name(name)),
+        _ => None,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text | DataType::Varchar(_))
+        || type_name(data_type).is_some_and(|name| matches!(name.as_str(), "text" | "name" | "varchar"))
+}
+
+/// `x::regclass::text` is a name, `x::regclass` elsewhere a number; other types of the catalogue are text or numbers.
+fn cast(expr: &mut Expr) {
+    let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
+    if is_text(data_type)
+        && let Expr::Cast { expr: object, data_type: kind, .. } = inner.as_ref()
+        && let Some((name, _)) = object_cast(kind)
+    {
+        *expr = call(name, object.as_ref().clone());
+        return;
+    }
+    if let Some((_, number)) = object_cast(data_type) {
+        *expr = call(number, inner.as_ref().clone());
+        return;
+    }
+    let plain = match type_name(data_type).as_deref() {
+        Some("oid" | "xid" | "int8") => DataType::BigInt(None),
+        Some("int4") => DataType::Int(None),
+        Some("int2") => DataType::SmallInt(None),
+        Some("bool") => DataType::Boolean,
+        Some("text" | "name" | "char" | "regproc" | "regprocedure" | "regoper" | "regrole" | "cstring" | "varchar") => {
+            DataType::Text
+        }
+        _ => return,
+    };
+    *data_type = plain;
+}
+
+fn call(name: &str, argument: Expr) -> Expr {
+    use datafusion::sql::sqlparser::ast::{Function, FunctionArg, FunctionArgExpr, FunctionArgumentList};
+    let arguments = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
+        clauses: Vec::new(),
+    };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(arguments),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    fn rewritten(sql: &str) -> String {
+        let statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
+        CatalogQueries.rewrite(statement).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_query_over_an_empty_table_keeps_only_its_labels() {
+        assert_eq!(
+            rewritten(
+                "SELECT pol.polname, f(pol.x) AS y FROM pg_catalog.pg_policy pol WHERE pol.polrelid = 1 ORDER BY 1"
+            ),
+            "SELECT NULL AS polname, NULL AS y WHERE false"
+        );
+    }
+
+    #[test]
+    fn subqueries_over_empty_tables_are_null_false_and_empty() {
+        assert_eq!(
+            rewritten("SELECT (SELECT d.adbin FROM pg_attrdef d), EXISTS (SELECT 1 FROM pg_index) FROM pg_class"),
+            "SELECT NULL, false FROM pg_class"
+        );
+    }
+
+    #[test]
+    fn an_aggregate_over_an_empty_table_still_gives_its_row() {
+        let sql = "SELECT count(*) FROM pg_index";
+        assert_eq!(rewritten(sql), sql);
+    }
+
+    #[test]
+    fn an_outer_join_with_an_empty_table_keeps_the_other_side() {
+        let sql = "SELECT c.relname FROM pg_class AS c LEFT JOIN pg_index AS i ON c.oid = i.indrelid";
+        assert_eq!(rewritten(sql), sql);
+    }
+
+    #[test]
+    fn operators_collations_and_prefixes_become_plain() {
+        assert_eq!(
+            rewritten(
+                "SELECT pg_catalog.f(c.oid) FROM pg_class c WHERE c.relname OPERATOR(pg_catalog.~) 'x' COLLATE pg_catalog.default"
+            ),
+            "SELECT f(c.oid) FROM pg_class c WHERE c.relname ~ 'x'"
+        );
+    }
+
+    #[test]
+    fn object_casts_are_names_where_shown_and_numbers_where_compared() {
+        assert_eq!(
+            rewritten("SELECT c.oid::regclass FROM pg_class c WHERE c.oid = 'w'::regclass"),
+            "SELECT henge_regclass_name(c.oid) AS oid FROM pg_class c WHERE c.oid = henge_regclass('w')"
+        );
+        assert_eq!(rewritten("SELECT 'w'::regclass::pg_catalog.text"), "SELECT henge_regclass_name('w')");
+    }
+
+    #[test]
+    fn queries_on_data_keep_what_only_looks_like_the_catalogue() {
+        let sql = "SELECT page FROM wikipedia WHERE page = (SELECT page FROM other)";
+        assert_eq!(rewritten(sql), sql);
+    }
+}

@@ -1,0 +1,37 @@
+//! The PostgreSQL front door: the protocol to a session and back. Plans nothing and knows no data.
+//!
+//! One task a connection on the wire's runtime; planning, executing and encoding run on the runtime for queries, so
+//! that a busy query starves no connection. Results go through a bounded channel, as encoded bytes: a client that
+//! reads slowly stops its query, never fills memory.
+//!
+//! Invariants: one [`Session`](henge_engine::session::Session) per connection; nothing a client sends ends more than
+//! its own connection; a query that is cancelled, timed out or left by its client is aborted, not abandoned.
+//!
+//! The crate `pgwire` is used for its messages to the client; see [`frontend`] for why not for those from it.
+
+mod command;
+mod connection;
+mod copy;
+mod cursor;
+mod encode;
+mod error;
+mod extended;
+mod frontend;
+mod listener;
+mod parameter;
+mod placeholder;
+mod registry;
+mod running;
+mod setting;
+mod simple;
+mod startup;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use encode::{PG_TYPE_KEY, PgType};
+pub use listener::{Front, Sessions, serve};
+pub(crate) use setting::SERVER_VERSION;
+
+/// The one database there is.
+pub const DATABASE: &str = "henge";

@@ -1,0 +1,279 @@
+//! The state machine, driven by a real client over a pipe.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
+use datafusion::catalog::{CatalogProvider, MemTable, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use henge_engine::Result;
+use henge_engine::session::{Runtime, RuntimeOptions, SCHEMA, Session, SessionOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::{Front, Sessions};
+use super::startup;
+
+/// A database with one table `edits` of three rows, and `big` of 100,000.
+#[derive(Debug)]
+struct Tables {
+    runtime: Arc<Runtime>,
+    schemas: Arc<MemoryCatalogProvider>,
+}
+
+impl Tables {
+    fn new() -> Self {
+        let edits = table([
+            ("__time", Arc::new(TimestampMillisecondArray::from(vec![0, 1_000, 2_000])) as ArrayRef),
+            ("page", Arc::new(StringViewArray::from(vec![Some("A"), Some("B"), None]))),
+            ("added", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ]);
+        let big = table([("n", Arc::new(Int64Array::from_iter_values(0..100_000)) as ArrayRef)]);
+        let schema = MemorySchemaProvider::new();
+        schema.register_table("edits".into(), edits).unwrap();
+        schema.register_table("big".into(), big).unwrap();
+        let schemas = MemoryCatalogProvider::new();
+        schemas.register_schema(SCHEMA, Arc::new(schema)).unwrap();
+        Self { runtime: Runtime::new(RuntimeOptions::default()).unwrap(), schemas: Arc::new(schemas) }
+    }
+}
+
+fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Arc<MemTable> {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap())
+}
+
+impl Sessions for Tables {
+    fn open(&self, options: SessionOptions) -> Result<Session> {
+        let schemas: Arc<dyn CatalogProvider> = Arc::clone(&self.schemas) as _;
+        Ok(Session::new(&self.runtime, schemas, options))
+    }
+}
+
+fn front() -> Arc<Front> {
+    front_for(10)
+}
+
+fn front_for(connections: usize) -> Arc<Front> {
+    Front::new(Arc::new(Tables::new()), queries(), connections)
+}
+
+/// A runtime for queries, as in the server: one that is canceled between two of its polls may outlive its test.
+fn queries() -> Handle {
+    static QUERIES: LazyLock<tokio::runtime::Runtime> =
+        LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    QUERIES.handle().clone()
+}
+
+/// The client's end of a connection to `front`.
+fn dial(front: &Arc<Front>) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(64 << 10);
+    let front = Arc::clone(front);
+    Handle::current().spawn(async move {
+        if let Some(connection) = startup::start(server, front, CancellationToken::new()).await {
+            connection.run().await;
+        }
+    });
+    client
+}
+
+async fn connect_as(front: &Arc<Front>, config: &str) -> std::result::Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.parse::<Config>().unwrap().connect_raw(dial(front), NoTls).await?;
+    Handle::current().spawn(connection);
+    Ok(client)
+}
+
+async fn connect() -> Client {
+    connect_as(&front(), "user=me dbname=henge").await.unwrap()
+}
+
+fn state<T: std::fmt::Debug>(answer: std::result::Result<T, tokio_postgres::Error>) -> String {
+    answer.unwrap_err().code().unwrap().code().to_string()
+}
+
+fn texts(messages: &[SimpleQueryMessage]) -> Vec<String> {
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_string()),
+        _ => None,
+    });
+    rows.collect()
+}
+
+#[tokio::test]
+async fn statements_of_one_text_are_answered_in_order_until_one_fails() {
+    let client = connect().await;
+    let messages = client.simple_query("select 1; select page from edits order by added desc; ").await.unwrap();
+    assert_eq!(texts(&messages), ["1", "NULL", "B", "A"]);
+    let error = client.simple_query("select 1; select nope from edits; select 2").await.unwrap_err();
+    let db = error.as_db_error().unwrap();
+    assert_eq!(db.code().code(), "42703");
+    assert_eq!(db.position(), Some(&tokio_postgres::error::ErrorPosition::Original(18)));
+    assert_eq!(texts(&client.simple_query("select 3").await.unwrap()), ["3"]);
+}
+
+#[tokio::test]
+async fn parameters_travel_typed_and_results_in_binary() {
+    let client = connect().await;
+    let row = client
+        .query_one(
+            "select page, added, __time, added * 1.5::float8 from edits where added = $1 and page = $2",
+            &[&2i64, &"B"],
+        )
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, &str>(0), "B");
+    assert_eq!(row.get::<_, i64>(1), 2);
+    assert_eq!(row.get::<_, std::time::SystemTime>(2), std::time::UNIX_EPOCH + Duration::from_secs(1));
+    assert_eq!(row.get::<_, f64>(3), 3.0);
+    let rows = client.query("select page from edits order by added limit $1", &[&2i64]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let rows = client.query("select added from edits where page = any($1)", &[&vec!["A", "B"]]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+}
+
+#[tokio::test]
+async fn a_portal_gives_as_many_rows_as_asked_for_and_goes_on() {
+    let mut client = connect().await;
+    let transaction = client.transaction().await.unwrap();
+    let portal = transaction.bind("select n from big order by n", &[]).await.unwrap();
+    let first = transaction.query_portal(&portal, 700).await.unwrap();
+    let second = transaction.query_portal(&portal, 700).await.unwrap();
+    let numbers: Vec<i64> = first.iter().chain(&second).map(|row| row.get(0)).collect();
+    assert_eq!(numbers, (0..1_400).collect::<Vec<_>>());
+    let rest = transaction.query_portal(&portal, 0).await.unwrap();
+    assert_eq!(rest.len(), 98_600);
+}
+
+#[tokio::test]
+async fn a_failed_block_refuses_everything_but_its_end() {
+    let client = connect().await;
+    client.batch_execute("begin").await.unwrap();
+    assert_eq!(state(client.simple_query("select * from nope").await), "42P01");
+    assert_eq!(state(client.simple_query("select 1").await), "25P02");
+    assert_eq!(state(client.query("select 1", &[]).await), "25P02");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(client.query("select 1", &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn cursors_give_their_rows_in_steps() {
+    let client = connect().await;
+    let text = "begin; declare c cursor for select n from big order by n; fetch 2 from c; move 3 in c; fetch c; \
+                close c; commit";
+    assert_eq!(texts(&client.simple_query(text).await.unwrap()), ["0", "1", "5"]);
+    assert_eq!(state(client.simple_query("declare c cursor for select 1").await), "25P01");
+    assert_eq!(state(client.simple_query("fetch c").await), "34000");
+}
+
+#[tokio::test]
+async fn prepared_statements_are_shared_by_both_protocols_and_deallocated() {
+    let client = connect().await;
+    let text = "prepare q(bigint) as select count(*) from edits where added >= $1; execute q(1 + 1); deallocate q";
+    assert_eq!(texts(&client.simple_query(text).await.unwrap()), ["2"]);
+    assert_eq!(state(client.simple_query("execute q(1)").await), "26000");
+    assert_eq!(state(client.simple_query("select $1").await), "42P02");
+}
+
+#[tokio::test]
+async fn settings_are_kept_shown_and_reset() {
+    let client = connect_as(&front(), "user=me dbname=henge options='-c statement_timeout=90000'").await.unwrap();
+    let text = "show statement_timeout; set statement_timeout = '2min'; show statement_timeout; reset all; \
+                show statement_timeout";
+    assert_eq!(texts(&client.simple_query(text).await.unwrap()), ["90s", "2min", "90s"]);
+    assert_eq!(state(client.simple_query("show nonsense").await), "42704");
+}
+
+#[tokio::test]
+async fn writing_is_refused_and_leaves_the_connection_usable() {
+    let client = connect().await;
+    for sql in [
+        "drop table edits",
+        "insert into edits select * from edits",
+        "create table t (a int)",
+        "copy edits to '/tmp/x'",
+    ] {
+        assert!(["0A000", "42501"].contains(&state(client.simple_query(sql).await).as_str()), "{sql}");
+    }
+    assert_eq!(texts(&client.simple_query("select count(*) from edits").await.unwrap()), ["3"]);
+}
+
+#[tokio::test]
+async fn another_database_is_unknown() {
+    assert_eq!(state(connect_as(&front(), "user=me dbname=other").await.map(|_| ())), "3D000");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_turned_away() {
+    let front = front_for(1);
+    let _first = connect_as(&front, "user=me dbname=henge").await.unwrap();
+    assert_eq!(state(connect_as(&front, "user=me dbname=henge").await.map(|_| ())), "53300");
+}
+
+const ENDLESS: &str = "select sum(value) from generate_series(1, 1000000000000)";
+
+#[tokio::test]
+async fn a_statement_ends_at_its_timeout() {
+    let client = connect().await;
+    client.batch_execute("set statement_timeout = 50").await.unwrap();
+    assert_eq!(state(client.simple_query(ENDLESS).await), "57014");
+    assert_eq!(texts(&client.simple_query("select 1").await.unwrap()), ["1"]);
+}
+
+#[tokio::test]
+async fn a_cancel_request_ends_the_running_query() {
+    let front = front();
+    let client = connect_as(&front, "user=me dbname=henge").await.unwrap();
+    let token = client.cancel_token();
+    let canceler = async {
+        // The query may not have begun when the first request comes; PostgreSQL ignores it then, too.
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            token.cancel_query_raw(dial(&front), NoTls).await.unwrap();
+        }
+    };
+    tokio::select! {
+        answer = client.simple_query(ENDLESS) => assert_eq!(state(answer), "57014"),
+        () = canceler => {}
+    }
+}
+
+#[tokio::test]
+async fn hostile_bytes_end_their_own_connection_only() {
+    let front = front();
+    let client = connect_as(&front, "user=me dbname=henge").await.unwrap();
+    let startup = b"\0\0\0\x14\0\x03\0\0user\0me\0\0\0";
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\xff\xff\xff\xff", startup, b"\0\0\0\x08\0\0\0\0"] {
+        let mut stream = dial(&front);
+        stream.write_all(bytes).await.unwrap();
+        stream.write_all(b"Bgarbage garbage garbage\0\0\0\0").await.ok();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+    }
+    assert_eq!(texts(&client.simple_query("select 1").await.unwrap()), ["1"]);
+}
+
+#[tokio::test]
+async fn copy_to_stdout_gives_csv() {
+    use futures::TryStreamExt;
+    let client = connect().await;
+    let stream =
+        client.copy_out("copy (select page, added from edits order by added) to stdout csv header").await.unwrap();
+    let bytes: Vec<u8> = stream
+        .try_fold(Vec::new(), |mut all, part| async move {
+            all.extend_from_slice(&part);
+            Ok(all)
+        })
+        .await
+        .unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), "page,added\nA,1\nB,2\n,3\n");
+}
+
+#[tokio::test]
+async fn a_result_larger_than_the_pipe_arrives_whole() {
+    let client = connect().await;
+    let rows = client.query("select n, n::text as t from big", &[]).await.unwrap();
+    assert_eq!(rows.len(), 100_000);
+    assert!(rows.iter().all(|row| row.get::<_, i64>(0).to_string() == row.get::<_, String>(1)));
+}
