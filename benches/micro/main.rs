@@ -4,5 +4,6 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod generate;
+mod query;
 
-criterion::criterion_main!(generate::benches);
+criterion::criterion_main!(generate::benches, query::benches);

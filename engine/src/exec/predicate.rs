@@ -163,8 +163,10 @@ impl fmt::Display for TimeRanges {
             true => "..".to_owned(),
             false => Timestamp::from_millis(millis).to_string(),
         };
-        if self.0.is_empty() {
-            return f.write_str("nothing");
+        match self.0.as_slice() {
+            [] => return f.write_str("none"),
+            [(i64::MIN, i64::MAX)] => return f.write_str("all"),
+            _ => {}
         }
         for (i, &(start, end)) in self.0.iter().enumerate() {
             let gap = if i == 0 { "" } else { " or " };

@@ -312,7 +312,7 @@ impl ExecutionPlan for SegmentScanExec {
     /// skips the rest.
     fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let Some(first) = order.first() else { return Ok(SortOrderPushdownResult::Unsupported) };
-        if !first.expr.downcast_ref::<Column>().is_some_and(|column| column.name() == TIME_COLUMN) {
+        if first.expr.downcast_ref::<Column>().is_none_or(|column| column.name() != TIME_COLUMN) {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
         let mut scan = self.again();

@@ -221,10 +221,11 @@ fn select_ranges(ranges: &[Range<usize>], rows: Range<usize>) -> Selected {
 }
 
 fn set_bits(bits: &mut [u64; WORDS], range: Range<usize>) {
-    for word in range.start / 64..range.end.div_ceil(64) {
-        let from = range.start.saturating_sub(word * 64).min(63);
-        let to = (range.end - word * 64).min(64);
-        bits[word] |= (u64::MAX >> (64 - (to - from))) << from;
+    let words = range.start / 64..range.end.div_ceil(64);
+    for (word, first) in bits[words.clone()].iter_mut().zip((words.start * 64..).step_by(64)) {
+        let from = range.start.saturating_sub(first);
+        let to = (range.end - first).min(64);
+        *word |= (u64::MAX >> (64 - (to - from))) << from;
     }
 }
 
@@ -372,7 +373,7 @@ fn by_index(column: &dyn StringColumn, codes: &CodeSet, num_rows: usize) -> Resu
         return Ok(None);
     }
     let expected = match column.row_counts()? {
-        Some(counts) => codes.iter().map(|code| f64::from(counts[code as usize])).sum(),
+        Some(counts) => codes.iter().filter_map(|code| counts.get(code as usize)).map(|&count| f64::from(count)).sum(),
         None => num_rows as f64 * codes.len() as f64 / column.dictionary().cardinality() as f64,
     };
     if codes.len() as f64 * UNITE_CODE_NS + expected * UNITE_ROW_NS > num_rows as f64 * SCAN_ROW_NS {

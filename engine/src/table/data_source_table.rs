@@ -147,3 +147,6 @@ impl TableProvider for DataSourceTable {
         Ok(Arc::new(SegmentScanExec::new(self.scan_source(predicate)?, projection, limit, partitions)))
     }
 }
+
+#[cfg(test)]
+mod tests;

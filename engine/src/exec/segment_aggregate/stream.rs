@@ -143,7 +143,9 @@ impl AggregateStream {
         }
         // What does not fit is given out early: the final aggregation combines groups that come twice.
         let fits = self.reservation.try_resize(table.memory_bytes()).is_ok();
-        if !fits || table.grouping.is_full() {
+        if !fits {
+            self.start_giving(Then::GoOnHashing);
+        } else if table.grouping.is_full() {
             self.start_giving(Then::GoOn);
         }
         Ok(())

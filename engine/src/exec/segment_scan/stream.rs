@@ -27,6 +27,11 @@ pub(super) struct ScanStream {
     /// Rows still to be given out.
     left: usize,
     current: Option<OpenSegment>,
+    /// What is left of the current morsel, in the order of reading.
+    blocks: VecDeque<usize>,
+    /// Taken, but of another segment than the current one, whose rows go out first: they may sharpen the filters by
+    /// which this one is skipped.
+    waiting: Option<Morsel>,
     output: VecDeque<RecordBatch>,
     pruning: Option<BlockPruning>,
     ended: bool,
@@ -62,6 +67,8 @@ impl ScanStream {
             batch_size,
             left: scan.fetch.unwrap_or(usize::MAX),
             current: None,
+            blocks: VecDeque::new(),
+            waiting: None,
             output: VecDeque::new(),
             pruning: BlockPruning::new(&scan.dynamic_filters, scan.schema()),
             ended: false,
@@ -79,24 +86,15 @@ impl ScanStream {
             if let Some(batch) = self.output.pop_front() {
                 return Ok(Some(self.give_out(batch)));
             }
+            if let Some(block) = self.blocks.pop_front() {
+                self.read(block).await?;
+                continue;
+            }
             if self.ended {
                 return Ok(None);
             }
-            let at = self.current.as_ref().map(|current| current.index);
-            match self.work.queue.next(at) {
-                Some(morsel) => {
-                    if at != Some(morsel.segment) {
-                        self.flush()?;
-                        self.current = Some(OpenSegment::new(morsel.segment));
-                    }
-                    self.read(&morsel).await?;
-                    tokio::task::yield_now().await;
-                }
-                None => {
-                    self.flush()?;
-                    self.ended = true;
-                }
-            }
+            self.take_morsel().await?;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -107,67 +105,71 @@ impl ScanStream {
         batch
     }
 
-    /// Opens the columns of the current segment; not before it is known that rows of it are wanted.
-    fn open_columns(source: &ScanSource, projection: &[usize], current: &mut OpenSegment, prune: bool) -> Result<()> {
-        let segment: &dyn Segment = source.segments[current.index].segment.as_ref();
-        let readers = projection.iter().map(|&column| Reader::open(segment, &source.columns, column));
-        current.readers = readers.collect::<Result<Vec<_>>>()?;
-        if prune {
-            for &column in projection {
-                let name = source.columns.column(column).map_or("", |column| column.name.as_str());
-                let index = segment.schema().index_of(name);
-                current.columns.push(index.map(|index| segment.column(index)).transpose()?);
-            }
+    async fn take_morsel(&mut self) -> Result<()> {
+        let at = self.current.as_ref().map(|current| current.index);
+        let Some(morsel) = self.waiting.take().or_else(|| self.work.queue.next(at)) else {
+            self.ended = true;
+            return self.flush();
+        };
+        if at != Some(morsel.segment) && self.current.is_some() {
+            self.waiting = Some(morsel);
+            self.flush()?;
+            self.current = None;
+            return Ok(());
         }
-        current.num_rows = segment.num_rows();
+        if !self.is_wanted(&morsel).await? {
+            self.work.queue.skip(morsel.segment);
+            return Ok(());
+        }
+        if self.current.is_none() {
+            self.current =
+                Some(OpenSegment::new(&self.source, &self.projection, morsel.segment, self.pruning.is_some())?);
+        }
+        self.blocks = morsel.blocks.collect();
+        if self.direction == Direction::Backward {
+            self.blocks.make_contiguous().reverse();
+        }
         Ok(())
     }
 
-    async fn read(&mut self, morsel: &Morsel) -> Result<()> {
-        let Some(current) = &mut self.current else { return Ok(()) };
+    /// Whether any row of the morsel's segment may be wanted.
+    async fn is_wanted(&mut self, morsel: &Morsel) -> Result<bool> {
         let visible = &self.source.segments[morsel.segment];
         if let (Some(pruning), Some(times)) = (&mut self.pruning, visible.segment.time_range())
             && !pruning.may_match_times(times)?
         {
-            self.work.queue.skip(morsel.segment);
-            return Ok(());
+            return Ok(false);
         }
         let bound =
             self.work.bound(morsel.segment, visible, self.source.predicate.as_ref(), &self.source.columns).await?;
-        let _timer = self.metrics.elapsed_compute().timer();
-        if bound.at_most(visible.segment.num_rows()) == 0 {
-            self.work.queue.skip(morsel.segment);
+        Ok(bound.at_most(visible.segment.num_rows()) > 0)
+    }
+
+    async fn read(&mut self, block: usize) -> Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if let Some(pruning) = &mut self.pruning
+            && pruning.may_match(&current.columns, block..block + 1)?.contains(&false)
+        {
             return Ok(());
         }
-        if current.num_rows == 0 {
-            Self::open_columns(&self.source, &self.projection, current, self.pruning.is_some())?;
-        }
-        let wanted = match &mut self.pruning {
-            Some(pruning) => pruning.may_match(&current.columns, morsel.blocks.clone())?,
-            None => vec![true; morsel.blocks.len()],
+        let visible = &self.source.segments[current.index];
+        let bound =
+            self.work.bound(current.index, visible, self.source.predicate.as_ref(), &self.source.columns).await?;
+        let _timer = self.metrics.elapsed_compute().timer();
+        let rows = match bound.select(block, current.num_rows, &mut self.codes)? {
+            Selected::Nothing => return Ok(()),
+            Selected::All => Rows::All(block_range(block, current.num_rows).len()),
+            Selected::Some(bits) => {
+                Selected::rows_into(&bits, &mut self.rows);
+                Rows::Some(&self.rows)
+            }
         };
-        let mut blocks = morsel.blocks.clone().zip(wanted).collect::<Vec<_>>();
-        if self.direction == Direction::Backward {
-            blocks.reverse();
+        current.gathered += rows.len();
+        for reader in &mut current.readers {
+            reader.append(block, rows)?;
         }
-        let mut blocks = blocks.into_iter().filter(|(_, wanted)| *wanted).map(|(block, _)| block);
-        while self.output.iter().map(RecordBatch::num_rows).sum::<usize>() < self.left {
-            let Some(block) = blocks.next() else { break };
-            let rows = match bound.select(block, current.num_rows, &mut self.codes)? {
-                Selected::Nothing => continue,
-                Selected::All => Rows::All(block_range(block, current.num_rows).len()),
-                Selected::Some(bits) => {
-                    Selected::rows_into(&bits, &mut self.rows);
-                    Rows::Some(&self.rows)
-                }
-            };
-            current.gathered += rows.len();
-            for reader in &mut current.readers {
-                reader.append(block, rows)?;
-            }
-            if current.gathered >= self.batch_size.min(self.left) {
-                current.flush(&self.schema, self.batch_size, &mut self.output)?;
-            }
+        if current.gathered >= self.batch_size.min(self.left) {
+            current.flush(&self.schema, self.batch_size, &mut self.output)?;
         }
         Ok(())
     }
@@ -181,8 +183,17 @@ impl ScanStream {
 }
 
 impl OpenSegment {
-    fn new(index: usize) -> Self {
-        Self { index, readers: Vec::new(), columns: Vec::new(), num_rows: 0, gathered: 0 }
+    fn new(source: &ScanSource, projection: &[usize], index: usize, prune: bool) -> Result<Self> {
+        let segment: &dyn Segment = source.segments[index].segment.as_ref();
+        let readers = projection.iter().map(|&column| Reader::open(segment, &source.columns, column));
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let pruned_by = if prune { projection } else { &[] };
+        let columns = pruned_by.iter().map(|&column| {
+            let name = source.columns.column(column).map_or("", |column| column.name.as_str());
+            Ok(segment.schema().index_of(name).map(|index| segment.column(index)).transpose()?)
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        Ok(Self { index, readers, columns, num_rows: segment.num_rows(), gathered: 0 })
     }
 
     /// Makes batches of what was gathered.
