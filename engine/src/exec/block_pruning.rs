@@ -98,8 +98,9 @@ impl PruningStatistics for TimeStatistics<'_> {
         1
     }
 
-    fn null_counts(&self, _column: &datafusion::common::Column) -> Option<ArrayRef> {
-        None
+    /// The time is never null. Without knowing so, `ORDER BY __time DESC`, which wants nulls first, could skip nothing.
+    fn null_counts(&self, column: &datafusion::common::Column) -> Option<ArrayRef> {
+        self.value(column, self.times.0).map(|_| Arc::new(UInt64Array::from(vec![0])) as ArrayRef)
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
@@ -191,7 +192,8 @@ impl PruningStatistics for BlocksStatistics<'_> {
             Column::Long(numbers) => nulls(numbers.block_stats(block)),
             Column::Float(numbers) => nulls(numbers.block_stats(block)),
             Column::Double(numbers) => nulls(numbers.block_stats(block)),
-            Column::String(_) | Column::MultiString(_) => None,
+            Column::String(strings) => (!strings.dictionary().has_null()).then_some(0),
+            Column::MultiString(_) => None,
         });
         Some(Arc::new(counts.collect::<UInt64Array>()))
     }

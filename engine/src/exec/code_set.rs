@@ -55,6 +55,13 @@ impl CodeSet {
         }
     }
 
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Range(_) => 0,
+            Self::Mask { member, .. } => member.len(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }

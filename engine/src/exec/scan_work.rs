@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -20,15 +21,22 @@ use crate::segment::Segment;
 pub(super) struct ScanWork {
     pub(super) queue: WorkQueue,
     bound: Vec<OnceCell<Bound>>,
+    /// For what is bound.
+    reservation: MemoryReservation,
 }
 
 impl ScanWork {
-    fn new(segments: &[VisibleSegment], direction: Direction) -> Self {
+    fn new(segments: &[VisibleSegment], direction: Direction, context: &TaskContext) -> Self {
         let num_rows = segments.iter().map(|visible| visible.segment.num_rows());
-        Self { queue: WorkQueue::new(num_rows, direction), bound: segments.iter().map(|_| OnceCell::new()).collect() }
+        Self {
+            queue: WorkQueue::new(num_rows, direction),
+            bound: segments.iter().map(|_| OnceCell::new()).collect(),
+            reservation: MemoryConsumer::new("SegmentScanExec").register(context.memory_pool()),
+        }
     }
 
-    /// The predicate bound to segment `index`; the first to ask binds it, the others wait for it.
+    /// The predicate bound to segment `index`; the first to ask binds it, the others wait for it. Fails when the sets
+    /// of codes and rows that it takes do not fit the memory limit.
     pub(super) async fn bound(
         &self,
         index: usize,
@@ -38,7 +46,12 @@ impl ScanWork {
     ) -> Result<&Bound> {
         let clip = TimeRanges::between(visible.clip.start().millis(), visible.clip.end().millis());
         let segment: &dyn Segment = visible.segment.as_ref();
-        self.bound[index].get_or_try_init(|| Bound::of(predicate, &clip, segment, columns)).await
+        let bind = async || {
+            let bound = Bound::of(predicate, &clip, segment, columns).await?;
+            self.reservation.try_grow(bound.memory_bytes())?;
+            Ok(bound)
+        };
+        self.bound[index].get_or_try_init(bind).await
     }
 }
 
@@ -75,7 +88,7 @@ impl Executions {
         let this = Arc::downgrade(context);
         let found = executions.iter().position(|other| other.context.ptr_eq(&this) && !other.begun[partition]);
         let at = found.unwrap_or_else(|| {
-            let work = Arc::new(ScanWork::new(segments, direction));
+            let work = Arc::new(ScanWork::new(segments, direction, context));
             executions.push(Execution { context: this, begun: vec![false; partitions], work });
             executions.len() - 1
         });

@@ -125,6 +125,17 @@ impl Bound {
         }
     }
 
+    /// Bytes held for sets of codes and of rows.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Everything => 0,
+            Self::Ranges(ranges) => ranges.len() * size_of::<Range<usize>>(),
+            Self::Listed(rows) => rows.serialized_size(),
+            Self::Codes { codes, .. } => codes.memory_bytes(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::memory_bytes).sum(),
+        }
+    }
+
     /// At most how many rows it selects of `num_rows`.
     pub(super) fn at_most(&self, num_rows: usize) -> usize {
         match self {
