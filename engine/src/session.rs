@@ -30,6 +30,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Analyzer;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
 
@@ -39,6 +40,7 @@ pub use self::error::error_from_datafusion;
 pub use self::label::output_label;
 pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
+use crate::optimizer;
 
 /// The catalog of every session: the database, as PostgreSQL's clients see it.
 pub const CATALOG: &str = "henge";
@@ -58,6 +60,8 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         None => builder.with_config(config.with_option_extension(HengeOptions::default())),
     };
     rule::add(builder.analyzer().get_or_insert_with(Analyzer::default));
+    let physical = builder.physical_optimizers().take().unwrap_or_default();
+    *builder.physical_optimizers() = Some(PhysicalOptimizer::with_rules(optimizer::with_ours(physical.rules)));
     let rules = builder.physical_optimizers().take().unwrap_or_default().rules;
     builder = builder.with_physical_optimizer_rules(crate::optimizer::with_ours(rules));
     builder

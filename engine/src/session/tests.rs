@@ -558,3 +558,55 @@ mod time_predicates {
         );
     }
 }
+
+/// The same edits as segments: our table and operators under the session's rules.
+mod segments {
+    use super::*;
+    use crate::model::{ColumnSchema, ColumnType, MetricCombine, SegmentSchema};
+    use crate::segment::memory::MemorySegment;
+    use crate::table::{DataSourceTable, FixedSource};
+
+    async fn over_segments() -> Session {
+        let schemas = Arc::new(MemoryCatalogProvider::new());
+        let tables = MemorySchemaProvider::new();
+        let raw = session().context().table("henge.druid.wikipedia").await.unwrap().collect().await.unwrap();
+        let schema = SegmentSchema::new([
+            ColumnSchema::dimension("page", ColumnType::String),
+            ColumnSchema::dimension("user", ColumnType::String),
+            ColumnSchema::metric("added", ColumnType::Long, MetricCombine::Sum),
+            ColumnSchema::metric("big", ColumnType::Long, MetricCombine::Sum),
+        ]);
+        let columns = ["__time", "page", "user", "added", "big"];
+        let raw: Vec<RecordBatch> = raw
+            .iter()
+            .map(|batch| batch.project(&columns.map(|name| batch.schema().index_of(name).unwrap())).unwrap())
+            .collect();
+        let segment = MemorySegment::from_batches(Arc::new(schema.unwrap()), &raw).unwrap();
+        let source = FixedSource::of("wikipedia", vec![Arc::new(segment)]).unwrap();
+        let table = DataSourceTable::new("wikipedia", Arc::new(source));
+        tables.register_table("wikipedia".to_string(), Arc::new(table)).unwrap();
+        schemas.register_schema(SCHEMA, Arc::new(tables)).unwrap();
+        Session::new(&Runtime::new(RuntimeOptions::default()).unwrap(), schemas, SessionOptions::default())
+    }
+
+    #[tokio::test]
+    async fn grouping_by_user_and_hour_is_folded_over_the_segment() {
+        let session = over_segments().await;
+        let sql = "SELECT FLOOR(__TIME TO HOUR) AS Hour, user, sum(added) FROM wikipedia \
+                   WHERE __time >= '2013-08-01' AND user = 'anna' GROUP BY 1, user ORDER BY hour";
+        assert_eq!(
+            answer_in(&session, sql).await.unwrap(),
+            "Hour|user|sum/2013-08-01T00:00:00|anna|10/2013-08-01T01:00:00|anna|30"
+        );
+        let plan = text(&session, &format!("EXPLAIN {sql}")).await.unwrap();
+        assert!(plan.contains("SegmentAggregateExec") && !plan.contains("FilterExec"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn a_sum_that_does_not_fit_fails_there_too() {
+        let session = over_segments().await;
+        let error = answer_in(&session, "SELECT sum(big) FROM wikipedia WHERE big > 0").await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("22003"), "{error}");
+        assert_eq!(answer_in(&session, "SELECT sum(big) FROM wikipedia WHERE page = 'Rust'").await.unwrap(), "sum/0");
+    }
+}
