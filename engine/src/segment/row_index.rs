@@ -220,8 +220,8 @@ mod tests {
     #[test]
     fn rows_are_found_for_rare_and_common_values() {
         // Code 0: one row in two; 1: one in three of the rest, too many; from 2 on: a few rows each.
-        let codes =
-            (0..200_000u32).map(|row| if row % 2 == 0 { 0 } else { 1 + row * row % 20_011 }).collect::<Vec<_>>();
+        let other = |row: u32| 1 + (u64::from(row) * u64::from(row) % 20_011) as u32;
+        let codes = (0..200_000u32).map(|row| if row % 2 == 0 { 0 } else { other(row) }).collect::<Vec<_>>();
         let lists = RowLists::new(20_012, codes.iter().enumerate().map(|(row, &code)| (row as u32, code)));
         for most_rows in [50, usize::MAX] {
             let (mut bytes, mut directory) = (Vec::new(), Vec::new());

@@ -2,5 +2,6 @@
 
 mod damage;
 mod fixture;
+mod golden;
 mod laws;
 mod merging;
