@@ -134,6 +134,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.damaged("holds text that is not UTF-8"))
     }
 
+    /// Takes the padding behind something that began when `start` bytes remained.
+    pub(super) fn skip_padding(&mut self, start: usize) -> Result<()> {
+        let length = start - self.remaining();
+        self.take(aligned(length) - length).map(drop)
+    }
+
     /// Fails unless only padding is left.
     pub(super) fn finish_padded(&mut self) -> Result<()> {
         if self.remaining() < ALIGNMENT && self.rest().iter().all(|&byte| byte == 0) {

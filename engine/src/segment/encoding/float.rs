@@ -122,6 +122,12 @@ fn byte_planes<F: Float>(values: &[F]) -> Vec<u8> {
 
 /// Replaces `out` by the `count` values that [`encode`] wrote.
 pub(in crate::segment) fn decode<F: Float>(reader: &mut Reader<'_>, count: usize, out: &mut Vec<F>) -> Result<()> {
+    let start = reader.remaining();
+    decode_body(reader, count, out)?;
+    reader.skip_padding(start)
+}
+
+fn decode_body<F: Float>(reader: &mut Reader<'_>, count: usize, out: &mut Vec<F>) -> Result<()> {
     let encoding = Encoding::from_byte(reader.u8()?);
     let exponent = reader.u8()?;
     reader.take(2)?;
@@ -175,7 +181,9 @@ mod tests {
         encode(values, &mut bytes);
         assert_eq!(bytes.len() % 8, 0);
         let mut out = Vec::<F>::new();
-        decode(&mut Reader::new(&bytes, "test"), values.len(), &mut out).unwrap();
+        let mut reader = Reader::new(&bytes, "test");
+        decode(&mut reader, values.len(), &mut out).unwrap();
+        reader.finish().unwrap();
         let (read, written) = (out.iter().map(|v| v.to_bits()), values.iter().map(|v| v.to_bits()));
         assert!(read.eq(written));
         (Encoding::from_byte(bytes[0]).unwrap(), bytes.len())
@@ -183,7 +191,8 @@ mod tests {
 
     #[test]
     fn prices_are_kept_as_integers() {
-        let prices = (0..8192).map(|i| f64::from(i * 7919 % 10_000) / 100.0).collect::<Vec<_>>();
+        let prices =
+            (0..8192u32).map(|i| f64::from((i.wrapping_mul(2_654_435_761) >> 9) % 10_000) / 100.0).collect::<Vec<_>>();
         let (encoding, size) = round_trip(&prices);
         assert_eq!(encoding, Encoding::Decimal);
         assert!(size < 8192 * 15 / 8, "{size}");

@@ -314,6 +314,12 @@ fn put_runs<L: Lane>(values: &[L], min: u64, max: u64, runs: usize, out: &mut Ve
 /// `count` is overwritten with anything.
 pub(in crate::segment) fn decode<L: Lane>(reader: &mut Reader<'_>, count: usize, out: &mut [L]) -> Result<()> {
     debug_assert_eq!(out.len(), padded(count), "room for whole vectors");
+    let start = reader.remaining();
+    decode_body(reader, count, out)?;
+    reader.skip_padding(start)
+}
+
+fn decode_body<L: Lane>(reader: &mut Reader<'_>, count: usize, out: &mut [L]) -> Result<()> {
     match Encoding::from_byte(reader.u8()?) {
         Some(Encoding::Constant) => {
             reader.take(7)?;
@@ -450,7 +456,9 @@ mod tests {
         encode(values, &mut bytes);
         assert_eq!(bytes.len() % 8, 0);
         let mut out = vec![L::default(); padded(values.len())];
-        decode(&mut Reader::new(&bytes, "test"), values.len(), &mut out).unwrap();
+        let mut reader = Reader::new(&bytes, "test");
+        decode(&mut reader, values.len(), &mut out).unwrap();
+        reader.finish().unwrap();
         assert_eq!(&out[..values.len()], values);
         // The same bytes, but where words are not aligned.
         let shifted = std::iter::once(0).chain(bytes.iter().copied()).collect::<Vec<_>>();
@@ -522,6 +530,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn longs_read_back(values in longs(), sort in any::<bool>()) {
             let mut values = values;
