@@ -2,8 +2,10 @@
 //!
 //! Invariant: pure data with serde in Druid's JSON names; this room uses no other but [`crate::error`].
 
+mod data_schema;
 mod granularity;
 mod interval;
+mod metric_spec;
 mod period;
 mod schema;
 mod segment_id;
@@ -12,8 +14,14 @@ mod shard_spec;
 mod time_zone;
 mod timestamp;
 
+pub(crate) use data_schema::refuse_unknown;
+pub use data_schema::{
+    DataSchema, DimensionSchema, DimensionsSpec, GranularitySpec, MultiValueHandling, TimestampSpec, Transform,
+    TransformSpec,
+};
 pub use granularity::{Granularity, PeriodGranularity};
 pub use interval::Interval;
+pub use metric_spec::MetricSpec;
 pub use period::Period;
 pub use schema::{ColumnRole, ColumnSchema, ColumnType, MetricCombine, SegmentSchema, TIME_COLUMN};
 pub use segment_id::SegmentId;
