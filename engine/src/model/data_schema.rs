@@ -65,6 +65,11 @@ impl DimensionsSpec {
     pub fn discovers(&self) -> bool {
         self.dimensions.is_empty() || self.include_all_dimensions || self.use_schema_discovery
     }
+
+    /// Whether the dimensions or their types depend on the rows that come.
+    fn depends_on_rows(&self) -> bool {
+        self.discovers() || self.dimensions.iter().any(|dimension| dimension.column_type.is_none())
+    }
 }
 
 /// A dimension as listed: a name, which is a string dimension, or an object with a type.
@@ -238,7 +243,7 @@ impl DataSchema {
 
     /// Whether rows that agree in time and dimensions are combined.
     pub fn rolls_up(&self) -> bool {
-        self.granularity_spec.rollup.unwrap_or(!self.dimensions_spec.discovers())
+        self.granularity_spec.rollup.unwrap_or(!self.dimensions_spec.depends_on_rows())
     }
 
     /// Finds what contradicts itself or asks for what Henge cannot do. Returns notes on fields that were passed over
@@ -281,9 +286,10 @@ impl DataSchema {
                 "segmentGranularity `none` would make a segment of every millisecond; use `hour` or `day`",
             ));
         }
-        if spec.rollup == Some(true) && self.dimensions_spec.discovers() {
+        if spec.rollup == Some(true) && self.dimensions_spec.depends_on_rows() {
             return Err(Error::invalid_input(
-                "rollup needs the dimensions listed: list them in `dimensionsSpec`, or set `rollup` to false",
+                "rollup needs the dimensions listed with their types: list them in `dimensionsSpec`, or set `rollup` to \
+                 false",
             ));
         }
         Ok(())
