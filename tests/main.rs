@@ -6,6 +6,7 @@
 // In a binary nothing is reachable from outside; `pub` here says: for the other modules.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod examples;
 mod harness;
 mod oracle;
 mod sql;
@@ -17,6 +18,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [tidy::trials(), sql::trials(), oracle::trials()].into_iter().flatten().collect();
+    let trials = [tidy::trials(), sql::trials(), oracle::trials(), examples::trials()];
+    let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

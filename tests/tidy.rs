@@ -40,7 +40,13 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
     ),
     (
         "catalog",
-        &[&["database"], &["provider", "publish", "lease"], &["store", "assignment"], &["timeline", "rule", "clock"]],
+        &[
+            &["database"],
+            &["provider", "publish", "lease"],
+            &["view"],
+            &["store", "assignment"],
+            &["timeline", "rule", "clock"],
+        ],
     ),
     (
         "server",

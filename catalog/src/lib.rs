@@ -5,8 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod clock;
+pub mod database;
+pub mod provider;
 pub mod publish;
 pub mod store;
 pub mod timeline;
+pub mod view;
 
 pub use clock::{Clock, SystemClock};
+pub use database::{Database, DatabaseBuilder};

@@ -17,11 +17,11 @@ mod replace;
 use std::sync::Arc;
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardSpec, Timestamp};
-use henge_engine::storage::{LoadSpec, PushedSegment};
+use henge_engine::storage::PushedSegment;
 use henge_engine::{Error, Result};
 
 use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, join};
-use crate::timeline::{Addition, GroupKind, Timeline};
+use crate::timeline::{Addition, Timeline};
 
 /// The version under which an empty chunk is opened by an append (Druid's `DateTimes.EPOCH`).
 pub const FIRST_APPEND_VERSION: &str = "1970-01-01T00:00:00.000Z";
@@ -98,18 +98,10 @@ fn addition(record: &SegmentRecord) -> Addition<SegmentId> {
     Addition {
         interval: record.id.interval,
         version: record.id.version.as_str().into(),
-        kind: kind_of(record),
+        kind: record.kind(),
         core_size: record.shard_spec.core_size(),
         partition: record.id.partition,
         segment: record.id.clone(),
-    }
-}
-
-/// Whether a record is of rows, or only hides older ones.
-pub(crate) fn kind_of(record: &SegmentRecord) -> GroupKind {
-    match record.load_spec {
-        LoadSpec::Tombstone => GroupKind::Tombstone,
-        LoadSpec::Local { .. } => GroupKind::Data,
     }
 }
 

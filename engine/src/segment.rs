@@ -17,6 +17,7 @@ mod inspect;
 pub mod memory;
 mod merge;
 mod page;
+mod promoted;
 mod row_index;
 mod wire;
 mod write;
@@ -35,6 +36,7 @@ use crate::model::{SegmentSchema, Timestamp};
 pub use file::SegmentFile;
 pub use inspect::Inspection;
 pub use merge::{MergeInput, Rollup, RowOrder};
+pub use promoted::PromotedSegment;
 pub use write::{RowIndexPolicy, SegmentSummary, WriteOptions, write_segment};
 
 /// Rows of a column are read, summarised and checksummed in blocks of this many; only the last block may be shorter.

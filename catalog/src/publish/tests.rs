@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use henge_engine::storage::LoadSpec;
+
 use super::*;
 use crate::store::{MemoryStore, Published};
 

@@ -7,6 +7,8 @@ use henge_engine::storage::LoadSpec;
 use henge_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::timeline::GroupKind;
+
 /// What is recorded of a segment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SegmentRecord {
@@ -27,6 +29,14 @@ pub struct SegmentRecord {
 }
 
 impl SegmentRecord {
+    /// Whether it holds rows, or only hides older ones.
+    pub fn kind(&self) -> GroupKind {
+        match self.load_spec {
+            LoadSpec::Tombstone => GroupKind::Tombstone,
+            LoadSpec::Local { .. } => GroupKind::Data,
+        }
+    }
+
     /// Whether it was appended to a group, rather than being one of those the group began with.
     pub fn is_appended(&self) -> bool {
         self.id.partition >= self.shard_spec.core_size()

@@ -1,0 +1,182 @@
+//! The embedded database: engine, metadata store and deep storage put together in one process and one directory.
+//!
+//! ```text
+//! henge.lock         who has the directory, and where it can be reached
+//! metadata.sqlite    what is published
+//! segments/          deep storage: one file a segment, never changed
+//! tmp/               work in progress, spilled queries; emptied at every start
+//! ```
+//!
+//! Invariants: one process at a time; a task publishes all of its segments or none, whenever the process is killed or
+//! the power goes; a file is removed only if nothing published refers to it and no query reads it.
+
+mod ingest;
+mod kill;
+mod lock;
+mod open;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use henge_engine::ingest::Cancellation;
+use henge_engine::model::{Interval, Timestamp};
+use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, error_from_datafusion};
+use henge_engine::storage::LocalDeepStorage;
+use henge_engine::table::DataSourceTable;
+use henge_engine::{Error, Result};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+
+pub use ingest::{Existing, IngestRun};
+pub use kill::KillReport;
+pub use lock::Holder;
+pub use open::{DatabaseBuilder, Opening};
+
+use self::lock::DirectoryLock;
+use crate::clock::Clock;
+use crate::provider::{DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
+use crate::store::{MetadataStore, TaskRecord};
+use crate::view::{DataSourceView, View, no_data_source};
+
+/// A database in a directory of this machine. Clones are the same database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tmp_dir: PathBuf,
+    /// `None` once closed.
+    lock: Mutex<Option<DirectoryLock>>,
+    store: Arc<dyn MetadataStore>,
+    storage: LocalDeepStorage,
+    view: Arc<View>,
+    runtime: Arc<Runtime>,
+    server: Arc<ThisServer>,
+    clock: Arc<dyn Clock>,
+    ingest_threads: NonZeroUsize,
+    ingest_bytes: usize,
+    /// One ingestion at a time: it uses all cores by itself.
+    ingesting: Semaphore,
+    /// Held from a commit until the view shows it, so that commits are shown in their order.
+    publishing: tokio::sync::Mutex<()>,
+    tasks: Mutex<JoinSet<()>>,
+    running: Mutex<HashMap<String, Cancellation>>,
+}
+
+/// A thread of ours ended without an answer: it panicked, or the runtime is shutting down.
+fn lost(error: JoinError) -> Error {
+    Error::runtime_failure("a background thread ended without an answer").with_source(error)
+}
+
+impl Database {
+    /// Opens the database in a directory, which is made when missing. Fails with `Conflict` if another process has it.
+    pub async fn open(dir: impl Into<PathBuf>) -> Result<Self> {
+        Self::builder(dir).open().await
+    }
+
+    /// Opens it otherwise than by default.
+    pub fn builder(dir: impl Into<PathBuf>) -> DatabaseBuilder {
+        DatabaseBuilder::new(dir.into())
+    }
+
+    /// A session of its own, with its own settings.
+    pub fn session(&self, options: SessionOptions) -> Session {
+        self.session_over(self.catalog(), options)
+    }
+
+    /// A session over a catalog that was added to.
+    pub fn session_over(&self, catalog: HengeCatalog, options: SessionOptions) -> Session {
+        Session::new(&self.inner.runtime, Arc::new(catalog), options)
+    }
+
+    /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
+    /// may be registered once, in a session context of one's own too.
+    pub fn catalog(&self) -> HengeCatalog {
+        let Inner { view, store, server, .. } = self.inner.as_ref();
+        let sys = SysSchema { view: Arc::clone(view), store: Arc::clone(store), server: Arc::clone(server) };
+        HengeCatalog::new()
+            .with_schema(SCHEMA, Arc::new(DruidSchema::new(Arc::clone(view))))
+            .with_schema(SYS, Arc::new(sys.schema()))
+    }
+
+    /// The answer to one statement.
+    pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let frame = self.session(SessionOptions::default()).sql(sql).await?;
+        frame.collect().await.map_err(error_from_datafusion)
+    }
+
+    /// A data source as a table, with the segments of this moment. Fails with `NotFound` if it has none.
+    pub fn table(&self, data_source: &str) -> Result<Arc<dyn TableProvider>> {
+        let view = self.data_source(data_source)?;
+        Ok(Arc::new(DataSourceTable::new(data_source, view)))
+    }
+
+    /// A data source as it is now. Fails with `NotFound` if nothing of it is visible.
+    pub fn data_source(&self, name: &str) -> Result<Arc<DataSourceView>> {
+        self.inner.view.data_source(name).ok_or_else(|| no_data_source(name))
+    }
+
+    /// All data sources as they are now, in the order of their names.
+    pub fn data_sources(&self) -> Vec<Arc<DataSourceView>> {
+        self.inner.view.data_sources()
+    }
+
+    /// What is recorded of a task.
+    pub async fn task(&self, id: &str) -> Result<Option<TaskRecord>> {
+        self.inner.store.task(id).await
+    }
+
+    /// The latest tasks, newest first.
+    pub async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>> {
+        self.inner.store.tasks(limit).await
+    }
+
+    /// Marks unused all segments of a data source that lie within `within`: they vanish from queries; their files stay
+    /// until [`Database::kill`]. Returns how many there were.
+    pub async fn mark_unused(&self, data_source: &str, within: Interval) -> Result<usize> {
+        let _in_order = self.inner.publishing.lock().await;
+        let marked = self.inner.store.mark_unused(data_source, within, self.now()).await?;
+        self.inner.view.apply(data_source, marked.rev, Vec::new(), &marked.segments)?;
+        Ok(marked.segments.len())
+    }
+
+    /// Says, in the lock file and in `sys.servers`, where this process can be reached.
+    pub fn announce(&self, address: ServerAddress) -> Result<()> {
+        if let Some(lock) = self.inner.lock.lock().as_ref() {
+            lock.write(&address)?;
+        }
+        self.inner.server.set_address(address);
+        Ok(())
+    }
+
+    /// Memory and spilled files, shared by all sessions.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.inner.runtime
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Cancels what is being ingested, waits for it to end, and lets go of the directory. Whatever was published stays.
+    pub async fn close(&self) {
+        for cancel in self.inner.running.lock().values() {
+            cancel.cancel();
+        }
+        self.inner.ingesting.close();
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+        self.inner.store.close().await;
+        self.inner.lock.lock().take();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use henge_engine::model::Timestamp;
+use henge_engine::session::{Runtime, RuntimeOptions};
+use henge_engine::storage::{Disk, LocalDeepStorage, LocalDisk};
+use henge_engine::{Error, Result};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::lock::{DirectoryLock, Holder, Locking};
+use super::{Database, Inner};
+use crate::clock::{Clock, SystemClock};
+use crate::provider::ThisServer;
+use crate::store::{MetadataStore, SqliteStore, TaskRecord, TaskStatus};
+use crate::view::View;
+
+const METADATA_FILE: &str = "metadata.sqlite";
+const SEGMENTS_DIR: &str = "segments";
+const TMP_DIR: &str = "tmp";
+/// Below [`TMP_DIR`]: what queries spill.
+const SPILL_DIR: &str = "spill";
+/// An ingestion's share of the memory limit; queries have what no ingestion has reserved.
+const INGEST_SHARE: usize = 4;
+/// An ingestion's memory if there is no limit.
+const INGEST_BYTES: usize = 1 << 30;
+/// How many of the latest tasks are looked at for ones that a process left behind.
+const RECENT_TASKS: usize = 1_000;
+
+/// How a database is opened.
+#[derive(Debug)]
+pub struct DatabaseBuilder {
+    dir: PathBuf,
+    memory_limit_bytes: Option<usize>,
+    threads: Option<NonZeroUsize>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What opening a data directory gave.
+#[derive(Debug)]
+pub enum Opening {
+    Opened(Database),
+    /// Another process has it.
+    Held(Holder),
+}
+
+impl DatabaseBuilder {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, memory_limit_bytes: None, threads: None, clock: Arc::new(SystemClock) }
+    }
+
+    /// How much memory queries and ingestion may use together. Without it there is no limit for queries, and an
+    /// ingestion spills beyond 1 GiB.
+    #[must_use]
+    pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
+        self.memory_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// How many cores a query, or an ingestion, uses. All unless said.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The clock that versions are taken from.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the database; the directory and what belongs in it are made when missing. Fails with `Conflict` if another
+    /// process has it.
+    pub async fn open(self) -> Result<Database> {
+        let dir = self.dir.clone();
+        match self.try_open().await? {
+            Opening::Opened(database) => Ok(database),
+            Opening::Held(holder) => Err(Error::conflict(format!(
+                "data directory `{}` is in use by {holder}; end that process, or use another directory",
+                dir.display()
+            ))),
+        }
+    }
+
+    /// The same, but that another process has the directory is an outcome, so that one can talk to it instead.
+    pub async fn try_open(self) -> Result<Opening> {
+        let dir = self.dir.clone();
+        let lock = tokio::task::spawn_blocking(move || prepare(&dir)).await.map_err(super::lost)??;
+        let lock = match lock {
+            Locking::Locked(lock) => lock,
+            Locking::Held(holder) => return Ok(Opening::Held(holder)),
+        };
+        let store: Arc<dyn MetadataStore> = Arc::new(SqliteStore::open(&self.dir.join(METADATA_FILE)).await?);
+        let storage = LocalDeepStorage::open(self.dir.join(SEGMENTS_DIR))?;
+        sweep(store.as_ref(), &storage).await?;
+        let now = self.clock.now();
+        fail_interrupted_tasks(store.as_ref(), now).await?;
+        let view = Arc::new(View::new(storage.clone(), store.snapshot().await?)?);
+        let runtime = Runtime::new(RuntimeOptions {
+            memory_limit_bytes: self.memory_limit_bytes,
+            spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),
+            target_partitions: self.threads,
+            ..RuntimeOptions::default()
+        })?;
+        let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Ok(Opening::Opened(Database {
+            inner: Arc::new(Inner {
+                tmp_dir: self.dir.join(TMP_DIR),
+                lock: Mutex::new(Some(lock)),
+                store,
+                storage,
+                view,
+                runtime,
+                server: Arc::new(ThisServer::new(now)),
+                clock: self.clock,
+                ingest_threads: self.threads.unwrap_or(available),
+                ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),
+                ingesting: Semaphore::new(1),
+                publishing: tokio::sync::Mutex::default(),
+                tasks: Mutex::new(JoinSet::new()),
+                running: Mutex::default(),
+            }),
+        }))
+    }
+}
+
+/// Makes the directory, locks it, and clears away what an earlier process was in the middle of.
+fn prepare(dir: &Path) -> Result<Locking> {
+    let failed = |path: &Path, error: std::io::Error| {
+        Error::runtime_failure(format!("could not use `{}` as data directory", path.display())).with_source(error)
+    };
+    LocalDisk.create_dir_durably(dir).map_err(|error| failed(dir, error))?;
+    let locking = DirectoryLock::try_lock(dir)?;
+    if let Locking::Locked(_) = &locking {
+        let tmp = dir.join(TMP_DIR);
+        if tmp.exists() {
+            std::fs::remove_dir_all(&tmp).map_err(|error| failed(&tmp, error))?;
+        }
+        LocalDisk.create_dir_durably(&tmp.join(SPILL_DIR)).map_err(|error| failed(&tmp, error))?;
+    }
+    Ok(locking)
+}
+
+/// Removes the files that were put into deep storage, or were about to be, by a process that did not publish them.
+async fn sweep(store: &dyn MetadataStore, storage: &LocalDeepStorage) -> Result<()> {
+    let orphans = store.intended_pushes().await?;
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let (storage, files) = (storage.clone(), orphans.clone());
+    let delete = move || files.iter().try_for_each(|file| storage.delete(file));
+    tokio::task::spawn_blocking(delete).await.map_err(super::lost)??;
+    tracing::info!(files = orphans.len(), "removed files that were never published");
+    store.forget_pushes(&orphans).await
+}
+
+/// A task that an earlier process did not end will not end.
+async fn fail_interrupted_tasks(store: &dyn MetadataStore, now: Timestamp) -> Result<()> {
+    let tasks = store.tasks(RECENT_TASKS).await?;
+    for task in tasks.into_iter().filter(|task| !task.status.is_complete()) {
+        let duration_ms = u64::try_from(now.millis() - task.created.millis()).unwrap_or(0);
+        let error = "the process ended before the task did; nothing of it was published".to_owned();
+        let failed =
+            TaskRecord { status: TaskStatus::Failed, duration_ms: Some(duration_ms), error: Some(error), ..task };
+        store.save_task(&failed).await?;
+    }
+    Ok(())
+}

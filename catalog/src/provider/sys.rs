@@ -1,0 +1,105 @@
+//! The schema `sys`: what there is and what goes on, with Druid's columns. One file a table.
+
+mod data_sources;
+mod segments;
+mod server_segments;
+mod servers;
+mod tasks;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use henge_engine::model::Timestamp;
+use henge_engine::{Error, Result};
+use parking_lot::RwLock;
+
+use super::{SystemRows, SystemSchema};
+use crate::store::MetadataStore;
+use crate::view::View;
+
+/// This process, as `sys.servers` shows it.
+#[derive(Debug)]
+pub struct ThisServer {
+    pub started: Timestamp,
+    address: RwLock<ServerAddress>,
+}
+
+/// Where a process can be reached; nothing for a program that embeds the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServerAddress {
+    pub host: Option<String>,
+    pub pg_port: Option<u16>,
+    pub http_port: Option<u16>,
+}
+
+impl ThisServer {
+    pub fn new(started: Timestamp) -> Self {
+        Self { started, address: RwLock::default() }
+    }
+
+    pub fn set_address(&self, address: ServerAddress) {
+        *self.address.write() = address;
+    }
+
+    pub fn address(&self) -> ServerAddress {
+        self.address.read().clone()
+    }
+
+    /// `host:port`, as Druid names a server.
+    pub fn name(&self) -> String {
+        let address = self.address();
+        let host = address.host.as_deref().unwrap_or("localhost");
+        match address.http_port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+}
+
+/// What the system tables read.
+#[derive(Clone, Debug)]
+pub struct SysSchema {
+    pub view: Arc<View>,
+    pub store: Arc<dyn MetadataStore>,
+    pub server: Arc<ThisServer>,
+}
+
+impl SysSchema {
+    pub fn schema(&self) -> SystemSchema {
+        SystemSchema::new([
+            ("data_sources", Arc::new(data_sources::DataSources(Arc::clone(&self.view))) as Arc<dyn SystemRows>),
+            ("segments", Arc::new(segments::Segments(Arc::clone(&self.view)))),
+            ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
+            ("servers", Arc::new(servers::Servers(self.clone()))),
+            ("tasks", Arc::new(tasks::Tasks(self.clone()))),
+        ])
+    }
+}
+
+/// A schema of columns that may be null.
+fn schema_of(columns: &[(&str, DataType)]) -> SchemaRef {
+    let fields = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    RecordBatch::try_new(schema, columns)
+        .map_err(|error| Error::defensive("rows of a system table do not fit").with_source(error))
+}
+
+/// A column of texts.
+fn texts<'a, T, S: AsRef<str>>(rows: &'a [T], value: impl Fn(&'a T) -> Option<S>) -> ArrayRef {
+    let mut builder = arrow::array::StringViewBuilder::with_capacity(rows.len());
+    for row in rows {
+        builder.append_option(value(row));
+    }
+    Arc::new(builder.finish())
+}
+
+/// A column of numbers.
+fn longs<T>(rows: &[T], value: impl Fn(&T) -> Option<u64>) -> ArrayRef {
+    let values = rows.iter().map(|row| value(row).map(|number| i64::try_from(number).unwrap_or(i64::MAX)));
+    Arc::new(values.collect::<arrow::array::Int64Array>())
+}

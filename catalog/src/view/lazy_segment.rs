@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use henge_engine::model::{SegmentSchema, Timestamp};
+use henge_engine::segment::{Column, Segment, SegmentFile};
+use henge_engine::{Error, Result};
+
+use crate::store::SegmentRecord;
+
+/// A segment that is opened when a column of it is first read. Until then it answers from what is recorded of it.
+#[derive(Debug)]
+pub struct LazySegment {
+    /// `None` for a tombstone.
+    path: Option<PathBuf>,
+    schema: Arc<SegmentSchema>,
+    num_rows: usize,
+    size_bytes: u64,
+    time_range: Option<(Timestamp, Timestamp)>,
+    file: OnceLock<SegmentFile>,
+}
+
+impl LazySegment {
+    pub(super) fn new(path: Option<PathBuf>, record: &SegmentRecord) -> Self {
+        Self {
+            path,
+            schema: Arc::clone(&record.schema),
+            num_rows: usize::try_from(record.num_rows).unwrap_or(usize::MAX),
+            size_bytes: record.size_bytes,
+            time_range: record.time_range,
+            file: OnceLock::new(),
+        }
+    }
+
+    /// The file, opened if it was not yet. Fails when it is missing, damaged, or another than was published.
+    pub fn file(&self) -> Result<&SegmentFile> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let Some(path) = &self.path else { return Err(Error::defensive("a tombstone has no file")) };
+        // Two threads may both open it; one result is kept.
+        let file = SegmentFile::open(path)?;
+        let is_published = file.num_rows() == self.num_rows
+            && file.size_bytes() == self.size_bytes
+            && file.time_range() == self.time_range
+            && file.schema() == &self.schema;
+        if !is_published {
+            return Err(Error::corrupt("the file is not the segment that was published under its name")
+                .context("segment", path.display()));
+        }
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    /// Whether it was read since this process started.
+    pub fn is_open(&self) -> bool {
+        self.file.get().is_some()
+    }
+}
+
+impl Segment for LazySegment {
+    fn schema(&self) -> &Arc<SegmentSchema> {
+        &self.schema
+    }
+
+    fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
+        self.time_range
+    }
+
+    fn column(&self, index: usize) -> Result<Column> {
+        self.file()?.column(index)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.file.get().map_or(0, Segment::memory_bytes)
+    }
+}
