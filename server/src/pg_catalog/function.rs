@@ -204,9 +204,9 @@ fn constant(name: &str, value: ScalarValue) -> ScalarUDF {
 /// Answers each number of the first argument; null for null.
 fn numbered(name: &str, returns: DataType, answer: impl Fn(i64) -> ScalarValue + Send + Sync + 'static) -> ScalarUDF {
     let null = ScalarValue::try_from(&returns).unwrap_or(ScalarValue::Null);
-    CatalogFunction::new(name, returns, move |arguments, rows| {
+    CatalogFunction::new(name, returns.clone(), move |arguments, rows| {
         let numbers = numbers(arguments, 0, rows)?;
-        each(numbers.iter().map(|number| number.map_or_else(|| null.clone(), &answer)))
+        each(&returns, numbers.iter().map(|number| number.map_or_else(|| null.clone(), &answer)))
     })
     .into()
 }
@@ -214,9 +214,9 @@ fn numbered(name: &str, returns: DataType, answer: impl Fn(i64) -> ScalarValue +
 /// Answers each text of the first argument; null for null.
 fn worded(name: &str, returns: DataType, answer: impl Fn(&str) -> ScalarValue + Send + Sync + 'static) -> ScalarUDF {
     let null = ScalarValue::try_from(&returns).unwrap_or(ScalarValue::Null);
-    CatalogFunction::new(name, returns, move |arguments, rows| {
+    CatalogFunction::new(name, returns.clone(), move |arguments, rows| {
         let texts = cast(arguments, 0, rows, &DataType::Utf8)?;
-        each(texts.as_string::<i32>().iter().map(|text| text.map_or_else(|| null.clone(), &answer)))
+        each(&returns, texts.as_string::<i32>().iter().map(|text| text.map_or_else(|| null.clone(), &answer)))
     })
     .into()
 }
@@ -233,7 +233,10 @@ fn format_type() -> ScalarUDF {
     .into()
 }
 
-fn each(values: impl ExactSizeIterator<Item = ScalarValue>) -> PlanResult<ColumnarValue> {
+fn each(returns: &DataType, values: impl ExactSizeIterator<Item = ScalarValue>) -> PlanResult<ColumnarValue> {
+    if values.len() == 0 {
+        return Ok(ColumnarValue::Array(arrow::array::new_empty_array(returns)));
+    }
     Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values)?))
 }
 

@@ -91,26 +91,53 @@ fn joins_empty(from: &TableWithJoins) -> bool {
 /// Whether a SELECT gives no rows whatever is in the filled tables. Without GROUP BY an aggregate gives one.
 fn is_empty(select: &Select) -> bool {
     let ungrouped = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
-    select.from.iter().any(joins_empty) && !(ungrouped && select.projection.iter().any(aggregates))
+    let nothing = select.from.iter().any(joins_empty) || select.selection.as_ref().is_some_and(wants_privileges);
+    nothing && !(ungrouped && select.projection.iter().any(aggregates))
 }
 
+/// Whether a condition holds only where privileges are listed, which they are not: everybody may read everything.
+fn wants_privileges(condition: &Expr) -> bool {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => wants_privileges(left) || wants_privileges(right),
+        Expr::IsNotNull(column) => match column.as_ref() {
+            Expr::Identifier(name) => name.value.ends_with("acl"),
+            Expr::CompoundIdentifier(names) => names.last().is_some_and(|name| name.value.ends_with("acl")),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether an item of a SELECT list aggregates; what a subquery in it does is the subquery's affair.
 fn aggregates(item: &SelectItem) -> bool {
-    struct Finder;
+    const NAMES: &[&str] = &["count", "sum", "min", "max", "avg", "string_agg", "array_agg", "bool_or", "bool_and"];
+    #[derive(Default)]
+    struct Finder {
+        depth: usize,
+    }
     impl Visitor for Finder {
         type Break = ();
 
+        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            const NAMES: &[&str] =
-                &["count", "sum", "min", "max", "avg", "string_agg", "array_agg", "bool_or", "bool_and"];
             match expr {
-                Expr::Function(function) if NAMES.contains(&last_name(&function.name).as_str()) => {
+                Expr::Function(function) if self.depth == 0 && NAMES.contains(&last_name(&function.name).as_str()) => {
                     ControlFlow::Break(())
                 }
                 _ => ControlFlow::Continue(()),
             }
         }
     }
-    item.visit(&mut Finder).is_break()
+    item.visit(&mut Finder::default()).is_break()
 }
 
 fn null() -> Expr {
@@ -245,7 +272,10 @@ impl VisitorMut for Spelling {
                 && let Expr::Cast { expr: inner, data_type, .. } = expr
                 && let Some((name, _)) = object_cast(data_type)
             {
-                let alias = label(inner);
+                let alias = match inner.as_ref() {
+                    Expr::Value(_) => Ident::new(type_name(data_type).unwrap_or_default()),
+                    inner => label(inner),
+                };
                 *expr = call(name, inner.as_ref().clone());
                 if let SelectItem::UnnamedExpr(expr) = item {
                     *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
@@ -402,6 +432,12 @@ mod tests {
     fn an_aggregate_over_an_empty_table_still_gives_its_row() {
         let sql = "SELECT count(*) FROM pg_index";
         assert_eq!(rewritten(sql), sql);
+    }
+
+    #[test]
+    fn an_aggregate_within_a_subquery_does_not_keep_an_empty_table() {
+        let sql = "SELECT (SELECT string_agg(attname, ',') FROM pg_attribute) AS a FROM pg_publication AS p";
+        assert_eq!(rewritten(sql), "SELECT NULL AS a WHERE false");
     }
 
     #[test]
