@@ -1,9 +1,13 @@
 //! Everything a stranger can reach: PostgreSQL's and HTTP's front doors, configuration, the command line.
 //!
-//! Decides nothing about data: it asks the catalog and the engine. Rooms, lowest first: [`error`], [`pgwire`].
+//! Decides nothing about data: it asks the catalog and the engine. Rooms, lowest first: [`error`], [`config`],
+//! [`pgwire`] with its `pg_catalog`, [`http`], [`role`], [`command`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod command;
 pub mod config;
 pub mod error;
+pub mod http;
 mod pg_catalog;
 pub mod pgwire;
+pub mod role;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary `henge`.
+
+fn main() -> std::process::ExitCode {
+    henge_server::command::run()
+}

@@ -29,7 +29,7 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use encode::{PG_TYPE_KEY, PgType};
+pub(crate) use encode::{Columns, PG_TYPE_KEY, PgType, Values, Zone};
 pub use listener::{Front, Sessions, serve};
 pub(crate) use setting::SERVER_VERSION;
 

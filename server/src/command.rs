@@ -1,0 +1,212 @@
+//! The command line: what `henge` does when a person types it. The only room that prints.
+
+mod demo;
+mod generate;
+mod ingest;
+mod print;
+mod remote;
+mod segment;
+mod serve;
+mod sql;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use henge_catalog::Database;
+use henge_catalog::database::{Holder, Opening};
+use henge_engine::{Error, Result};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{Config, default_data_dir};
+use crate::error::Category;
+
+/// Threads that speak with clients. They only pass bytes on.
+const WIRE_THREADS: usize = 2;
+
+/// An analytics database: Druid's architecture on DataFusion, with PostgreSQL as its front door.
+#[derive(Debug, Parser)]
+#[command(name = "henge", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  henge demo
+  henge ingest edits.json.gz --data-source wikipedia --time-column time
+  henge sql \"SELECT channel, COUNT(*) FROM wikipedia GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
+  henge server --data-dir /var/lib/henge
+  psql -h 127.0.0.1 -p 5433 -U henge -d henge";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a server with a sample of Wikipedia edits, and show a first query
+    Demo(demo::Demo),
+    /// Start a server: PostgreSQL on port 5433, HTTP on port 8888
+    Server(serve::Server),
+    /// Load files into a data source
+    Ingest(Box<ingest::Ingest>),
+    /// Ask a query, of a running server or of a data directory
+    Sql(sql::Sql),
+    /// Look into segment files
+    #[command(subcommand)]
+    Segment(segment::Segment),
+    /// Make up data to try things with
+    #[command(subcommand)]
+    Generate(generate::Generate),
+}
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let result = match cli.command {
+        Command::Demo(demo) => demo.run(),
+        Command::Server(server) => server.run(),
+        Command::Ingest(ingest) => ingest.run(),
+        Command::Sql(sql) => sql.run(),
+        Command::Segment(segment) => segment.run(),
+        Command::Generate(generate) => generate.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The other end of a pipe had enough; that is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "henge: {error}");
+            ExitCode::from(exit_code(error.category()))
+        }
+    }
+}
+
+/// 2 for what was asked wrongly, as clap does; 130 for an interruption; 1 for all else.
+fn exit_code(category: Category) -> u8 {
+    match category {
+        Category::InvalidInput | Category::NotFound | Category::Unsupported => 2,
+        Category::Canceled => 130,
+        _ => 1,
+    }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Logs go to standard error; `RUST_LOG` says how much.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, in tests, keeps the first.
+    let _ = log.try_init();
+}
+
+/// The runtime that speaks with clients and the one that answers them.
+struct Runtimes {
+    wire: Runtime,
+    queries: Runtime,
+}
+
+impl Runtimes {
+    fn new(query_threads: usize) -> Result<Self> {
+        let build = |name: &str, threads| {
+            let mut builder = Builder::new_multi_thread();
+            builder
+                .worker_threads(threads)
+                .thread_name(name.to_string())
+                .enable_all()
+                .build()
+                .map_err(|error| Error::runtime_failure("the process cannot start its threads").with_source(error))
+        };
+        Ok(Self { wire: build("henge-wire", WIRE_THREADS)?, queries: build("henge-query", query_threads)? })
+    }
+
+    /// Does not wait for what cannot be stopped.
+    fn end(self) {
+        self.queries.shutdown_background();
+        self.wire.shutdown_background();
+    }
+}
+
+/// Opens the database as `config` says; an outcome if another process has it.
+async fn open(config: &Config) -> Result<Opening> {
+    let mut builder = Database::builder(config.data_dir.clone()).threads(config.threads);
+    if let Some(bytes) = config.memory_limit_bytes {
+        builder = builder.memory_limit_bytes(bytes);
+    }
+    builder.try_open().await
+}
+
+/// The error of a command that needs the directory for itself.
+fn held(config: &Config, holder: &Holder) -> Error {
+    Error::conflict(format!(
+        "data directory `{}` is in use by {holder}; end that process, or name another directory with `--data-dir`",
+        config.data_dir.display()
+    ))
+}
+
+/// Waits until the process is asked to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            _ => std::future::pending().await,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Writes to standard output.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(cannot_write)
+}
+
+fn cannot_write(error: std::io::Error) -> Error {
+    Error::runtime_failure("standard output cannot be written").with_source(error)
+}
+
+/// The directory of a command, which must be there unless it is for loading.
+fn existing_dir(dir: Option<PathBuf>) -> Result<PathBuf> {
+    let dir = dir.unwrap_or_else(default_data_dir);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    Err(Error::not_found(format!(
+        "there is no data directory `{}`; name one with `--data-dir`, or make one with `henge demo` or `henge ingest`",
+        dir.display()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_requests_and_failures_have_different_exit_codes() {
+        assert_eq!(exit_code(Category::InvalidInput), 2);
+        assert_eq!(exit_code(Category::RuntimeFailure), 1);
+    }
+}

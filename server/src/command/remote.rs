@@ -1,0 +1,115 @@
+//! Commands that ask a running server instead of opening its directory.
+
+use std::time::Duration;
+
+use henge_catalog::database::Holder;
+use henge_engine::ingest::{IngestReport, IngestionSpec};
+use henge_engine::{Error, Result};
+use serde_json::{Value, json};
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+use super::held;
+use super::print::{Answer, Kind};
+use crate::config::Config;
+use crate::pgwire::DATABASE;
+
+/// How often a task is asked how it is.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Where the server that has the directory answers PostgreSQL.
+pub(super) fn pg_address(config: &Config, holder: &Holder) -> Result<String> {
+    address(config, holder, holder.address.pg_port)
+}
+
+/// Where it answers HTTP.
+pub(super) fn http_address(config: &Config, holder: &Holder) -> Result<String> {
+    address(config, holder, holder.address.http_port)
+}
+
+fn address(config: &Config, holder: &Holder, port: Option<u16>) -> Result<String> {
+    match (&holder.address.host, port) {
+        (Some(host), Some(port)) if host.contains(':') => Ok(format!("[{host}]:{port}")),
+        (Some(host), Some(port)) => Ok(format!("{host}:{port}")),
+        // A program that embeds the database, or a server that is only starting.
+        _ => Err(held(config, holder)),
+    }
+}
+
+/// The answer of the server at `server` (`host:port`).
+pub(super) async fn ask(server: &str, query: &str) -> Result<Answer> {
+    let (host, port) = server.rsplit_once(':').ok_or_else(|| wrong_address(server))?;
+    let port: u16 = port.parse().map_err(|_| wrong_address(server))?;
+    let mut config = tokio_postgres::Config::new();
+    config.host(host.trim_matches(['[', ']'])).port(port).user(DATABASE).dbname(DATABASE).application_name("henge sql");
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+        Error::invalid_input(format!("no server answers at {server}; start one with `henge server`")).with_source(error)
+    })?;
+    let work = async {
+        let columns = client.prepare(query).await?;
+        Ok::<_, tokio_postgres::Error>((columns, client.simple_query(query).await?))
+    };
+    let (statement, messages) = tokio::select! {
+        answer = work => answer.map_err(told)?,
+        _ = connection => return Err(Error::runtime_failure("the server closed the connection")),
+    };
+    let columns = statement.columns().iter().map(|column| (column.name().to_string(), Kind::of(column.type_().oid())));
+    let mut answer = Answer { columns: columns.collect(), rows: Vec::new() };
+    for message in messages {
+        if let SimpleQueryMessage::Row(row) = message {
+            answer.rows.push((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect());
+        }
+    }
+    Ok(answer)
+}
+
+fn wrong_address(server: &str) -> Error {
+    Error::invalid_input(format!("`{server}` is no address; write it as 127.0.0.1:5433"))
+}
+
+fn told(error: tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(told) => {
+            let hint = told.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            Error::invalid_input(format!("{}{hint}", told.message()))
+        }
+        None => Error::runtime_failure("the server did not answer").with_source(error),
+    }
+}
+
+/// Has the server at `server` ingest, and waits for the end.
+pub(super) async fn ingest(server: &str, spec: &IngestionSpec) -> Result<IngestReport> {
+    let client = reqwest::Client::new();
+    let base = format!("http://{server}/druid/indexer/v1/task");
+    let task = json!({ "type": "index_parallel", "spec": spec });
+    let submitted = answer(client.post(&base).json(&task).send().await).await?;
+    let id = submitted["task"].as_str().ok_or_else(|| unexpected(&submitted))?.to_string();
+    loop {
+        let status = answer(client.get(format!("{base}/{id}/status")).send().await).await?;
+        match status["status"]["statusCode"].as_str() {
+            Some("SUCCESS") => break,
+            Some("FAILED") => {
+                let message = status["status"]["errorMsg"].as_str().unwrap_or("the task failed").to_string();
+                return Err(Error::invalid_input(message).context("task", id));
+            }
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
+    let reports = answer(client.get(format!("{base}/{id}/reports")).send().await).await?;
+    let payload = reports["ingestionStatsAndErrors"]["payload"].clone();
+    serde_json::from_value(payload).map_err(|_| unexpected(&reports))
+}
+
+async fn answer(response: reqwest::Result<reqwest::Response>) -> Result<Value> {
+    let failed = |error: reqwest::Error| Error::runtime_failure("the server did not answer").with_source(error);
+    let response = response.map_err(failed)?;
+    let ok = response.status().is_success();
+    let body: Value = response.json().await.map_err(failed)?;
+    if ok {
+        return Ok(body);
+    }
+    Err(Error::invalid_input(body["errorMessage"].as_str().unwrap_or("the server refused the request").to_string()))
+}
+
+fn unexpected(body: &Value) -> Error {
+    Error::runtime_failure(format!("the server answered {body}, which this version does not understand"))
+}

@@ -1,0 +1,99 @@
+//! `henge sql`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use clap::Args;
+use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use henge_catalog::Database;
+use henge_catalog::database::Opening;
+use henge_engine::session::{Session, SessionOptions, error_from_datafusion, output_label};
+use henge_engine::{Error, Result};
+use tokio::runtime::Handle;
+
+use super::print::{Answer, Format, Kind};
+use super::{Runtimes, existing_dir, open, remote};
+use crate::config::Options;
+use crate::pg_catalog;
+use crate::pgwire::{Columns, DATABASE, PgType, Values, Zone};
+
+#[derive(Args, Debug)]
+pub(super) struct Sql {
+    /// The query
+    query: String,
+    /// Directory to ask; a server that runs on it is asked instead [default: ./henge-data]
+    #[arg(long, env = "HENGE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Ask the server at this address instead, such as 127.0.0.1:5433
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
+    server: Option<String>,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+impl Sql {
+    pub(super) fn run(self) -> Result<()> {
+        let options = Options { data_dir: self.data_dir.clone(), ..Options::default() };
+        let config = options.resolve()?;
+        let runtimes = Runtimes::new(config.threads.get())?;
+        let answer = runtimes.wire.block_on(async {
+            if let Some(server) = &self.server {
+                return remote::ask(server, &self.query).await;
+            }
+            existing_dir(self.data_dir.clone())?;
+            match open(&config).await? {
+                Opening::Held(holder) => remote::ask(&remote::pg_address(&config, &holder)?, &self.query).await,
+                Opening::Opened(database) => {
+                    let answer = ask(&database, &self.query, runtimes.queries.handle()).await;
+                    database.close().await;
+                    answer
+                }
+            }
+        });
+        runtimes.end();
+        answer?.print(self.format)
+    }
+}
+
+/// The answer of a database in this process.
+pub(super) async fn ask(database: &Database, query: &str, queries: &Handle) -> Result<Answer> {
+    let options = SessionOptions { rewriters: vec![pg_catalog::rewriter()], ..SessionOptions::default() };
+    let session = database.session(options);
+    pg_catalog::install(&session, &pg_catalog::Facts { user: DATABASE.to_string(), pid: std::process::id() as i32 })?;
+    let query = query.to_string();
+    let task = queries.spawn(async move {
+        let mut answer = Answer::default();
+        for statement in session.parse(&query)? {
+            let plan = session.plan(statement).await?;
+            answer = collect(&session, plan).await?;
+        }
+        Ok(answer)
+    });
+    task.await.map_err(|error| Error::runtime_failure("the query stopped unexpectedly").with_source(error))?
+}
+
+async fn collect(session: &Session, plan: LogicalPlan) -> Result<Answer> {
+    let schema = Arc::clone(plan.schema().inner());
+    let columns = Columns::new(&schema, Zone::Utc);
+    let described =
+        schema.fields().iter().map(|field| (output_label(field).to_string(), Kind::of(PgType::of(field).oid)));
+    let mut answer = Answer { columns: described.collect(), rows: Vec::new() };
+    let mut stream = session.execute(plan).await?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(error_from_datafusion)?;
+        let values: Vec<Values<'_>> = batch.columns().iter().map(|array| Values::of(array)).collect::<Result<_>>()?;
+        for row in 0..batch.num_rows() {
+            answer.rows.push(values.iter().map(|values| text(&columns, values, row)).collect::<Result<_>>()?);
+        }
+    }
+    Ok(answer)
+}
+
+fn text(columns: &Columns, values: &Values<'_>, row: usize) -> Result<Option<String>> {
+    let mut bytes = BytesMut::new();
+    let some = columns.put_text(values, row, &mut bytes)?;
+    Ok(some.then(|| String::from_utf8_lossy(&bytes).into_owned()))
+}

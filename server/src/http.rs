@@ -1,0 +1,111 @@
+//! The HTTP front door: JSON to a call and back. Paths are Druid's.
+
+mod page;
+mod sql;
+mod status;
+mod task;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use henge_catalog::Database;
+use henge_engine::Error;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{http_status, public_message};
+
+/// What the endpoints share.
+#[derive(Debug)]
+pub struct Api {
+    database: Database,
+    queries: Handle,
+    pg: SocketAddr,
+    /// Tasks that were submitted here; they end with the server.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Api {
+    pub fn new(database: Database, queries: Handle, pg: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { database, queries, pg, tasks: Mutex::default() })
+    }
+}
+
+/// Serves requests until `shutdown`.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
+    let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        result = async { served.await } => {
+            if let Err(error) = result {
+                tracing::error!("the HTTP door closed: {error}");
+            }
+        }
+        // A client that keeps its connection open does not keep the server.
+        () = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        } => {}
+    }
+}
+
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/status", get(status::status))
+        .route("/status/health", get(status::health))
+        .route("/druid/v2/sql", post(sql::sql))
+        .route("/druid/v2/sql/", post(sql::sql))
+        .route("/druid/indexer/v1/task", post(task::submit))
+        .route("/druid/indexer/v1/tasks", get(task::list))
+        .route("/druid/indexer/v1/task/{id}", get(task::payload))
+        .route("/druid/indexer/v1/task/{id}/status", get(task::status))
+        .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
+        .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
+        .fallback(not_found)
+        .with_state(api)
+}
+
+async fn not_found() -> Failure {
+    Failure(Error::not_found("there is nothing at this path"))
+}
+
+/// An error as an answer, in the shape of Druid's.
+#[derive(Debug)]
+struct Failure(Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let error = &self.0;
+        let status = StatusCode::from_u16(http_status(error)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut message = public_message(error);
+        if let Some(hint) = error.hint() {
+            message = format!("{message}; {hint}");
+        }
+        let body = json!({
+            "error": "druidException",
+            "errorCode": format!("{:?}", error.category()),
+            "persona": format!("{:?}", error.persona()).to_uppercase(),
+            "category": format!("{:?}", error.category()),
+            "errorMessage": message,
+            "context": error.position().map(|place| json!({"line": place.line, "column": place.column})),
+        });
+        (status, Json(body)).into_response()
+    }
+}
+
+type Answer<T> = std::result::Result<T, Failure>;

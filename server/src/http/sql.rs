@@ -1,0 +1,178 @@
+//! `/druid/v2/sql`: a query to JSON, as its batches come.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::json::StructMode;
+use arrow::json::writer::{JsonFormat, WriterBuilder};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use henge_engine::session::{SessionOptions, error_from_datafusion, output_label};
+use henge_engine::{Error, Result};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::{Answer, Api};
+
+/// Pieces that may wait for a slow client.
+const PIECES_AHEAD: usize = 4;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request {
+    query: String,
+    #[serde(default)]
+    result_format: ResultFormat,
+    #[serde(default)]
+    header: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum ResultFormat {
+    #[default]
+    Object,
+    Array,
+    ObjectLines,
+    ArrayLines,
+}
+
+impl ResultFormat {
+    fn is_array(self) -> bool {
+        matches!(self, Self::Array | Self::ArrayLines)
+    }
+
+    fn is_lines(self) -> bool {
+        matches!(self, Self::ObjectLines | Self::ArrayLines)
+    }
+}
+
+pub(super) async fn sql(State(api): State<Arc<Api>>, Json(request): Json<Request>) -> Answer<Response> {
+    let format = request.result_format;
+    if request.header && !format.is_array() {
+        return Err(Error::unsupported("`header` is only supported with `array` and `arrayLines` so far").into());
+    }
+    let (pieces, answer) = mpsc::channel(PIECES_AHEAD);
+    let session = api.database.session(SessionOptions::default());
+    api.queries.spawn(async move {
+        if let Err(error) = run(session, request, &pieces).await {
+            let _ = pieces.send(Err(error)).await;
+        }
+    });
+    respond(answer, format).await
+}
+
+type Pieces = mpsc::Sender<Result<Bytes>>;
+
+/// The status is decided when the first piece is there; an error after that breaks the answer off.
+async fn respond(mut answer: mpsc::Receiver<Result<Bytes>>, format: ResultFormat) -> Answer<Response> {
+    let first = match answer.recv().await {
+        Some(Ok(piece)) => piece,
+        Some(Err(error)) => return Err(error.into()),
+        None => return Err(Error::runtime_failure("the query stopped unexpectedly").into()),
+    };
+    let rest = futures::stream::unfold(answer, async |mut answer| Some((answer.recv().await?, answer)));
+    let body = futures::stream::once(async { Ok(first) }).chain(rest);
+    let kind = if format.is_lines() { "text/plain; charset=utf-8" } else { "application/json" };
+    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(body)).into_response())
+}
+
+async fn run(session: henge_engine::session::Session, request: Request, pieces: &Pieces) -> Result<()> {
+    let mut statements = session.parse(&request.query)?;
+    let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
+        return Err(Error::invalid_input("`query` holds no statement, or more than one").with_sqlstate("42601"));
+    };
+    let plan = session.plan(statement).await?;
+    let labels: Vec<String> = plan.schema().fields().iter().map(|field| output_label(field).to_string()).collect();
+    let stream = session.execute(plan).await?;
+    let mut writer = Writer { format: request.result_format, started: false };
+    writer.send_all(stream, &labels, request.header, pieces).await
+}
+
+struct Writer {
+    format: ResultFormat,
+    /// A row was written, so the next one needs a comma.
+    started: bool,
+}
+
+impl Writer {
+    async fn send_all(
+        &mut self,
+        mut stream: SendableRecordBatchStream,
+        labels: &[String],
+        header: bool,
+        pieces: &Pieces,
+    ) -> Result<()> {
+        let schema = labelled(&stream.schema(), labels);
+        let mut piece = Vec::new();
+        if !self.format.is_lines() {
+            piece.push(b'[');
+        }
+        if header {
+            self.put_row(&serde_json::to_vec(labels).unwrap_or_default(), &mut piece);
+        }
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(error_from_datafusion)?;
+            let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).map_err(unwritable)?;
+            self.put_batch(&batch, &mut piece)?;
+            if pieces.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
+                return Ok(());
+            }
+        }
+        piece.extend_from_slice(if self.format.is_lines() { b"\n" } else { b"]" });
+        // Nobody is there to be told of a client that left.
+        let _ = pieces.send(Ok(piece.into())).await;
+        Ok(())
+    }
+
+    fn put_row(&mut self, row: &[u8], out: &mut Vec<u8>) {
+        if self.started && !self.format.is_lines() {
+            out.push(b',');
+        }
+        self.started = true;
+        out.extend_from_slice(row);
+        if self.format.is_lines() {
+            out.push(b'\n');
+        }
+    }
+
+    fn put_batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        let mode = if self.format.is_array() { StructMode::ListOnly } else { StructMode::ObjectOnly };
+        let mut lines = Vec::new();
+        let mut writer = WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .with_struct_mode(mode)
+            .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.3fZ".to_string())
+            .build::<_, Lines>(&mut lines);
+        writer.write(batch).and_then(|()| writer.finish()).map_err(unwritable)?;
+        drop(writer);
+        lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| self.put_row(line, out));
+        Ok(())
+    }
+}
+
+/// One row a line; a newline within a value is escaped in JSON.
+#[derive(Debug, Default)]
+struct Lines;
+
+impl JsonFormat for Lines {
+    fn end_row<W: std::io::Write>(&self, writer: &mut W) -> std::result::Result<(), arrow::error::ArrowError> {
+        writer.write_all(b"\n")?;
+        Ok(())
+    }
+}
+
+fn labelled(schema: &SchemaRef, labels: &[String]) -> SchemaRef {
+    let field = |(field, label): (&Arc<Field>, &String)| field.as_ref().clone().with_name(label).with_nullable(true);
+    Arc::new(Schema::new(schema.fields().iter().zip(labels).map(field).collect::<Vec<_>>()))
+}
+
+fn unwritable(error: arrow::error::ArrowError) -> Error {
+    Error::unsupported("the answer has a type that cannot be written as JSON").with_source(error)
+}

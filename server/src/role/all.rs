@@ -1,0 +1,110 @@
+//! Everything in one process: the embedded database with both front doors.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use henge_catalog::Database;
+use henge_catalog::provider::ServerAddress;
+use henge_engine::session::{Session, SessionOptions};
+use henge_engine::{Error, Result};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http::{self, Api};
+use crate::pgwire::{self, Front, Sessions};
+
+/// What to do about a port that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Fail, naming the flag to change.
+    Fails,
+    /// Take a free one, unless a person chose this one.
+    Moves,
+}
+
+/// A running server. Dropping it without [`Server::stop`] ends it like a crash would.
+#[derive(Debug)]
+pub struct Server {
+    pub pg: SocketAddr,
+    pub http: SocketAddr,
+    pub database: Database,
+    shutdown: CancellationToken,
+    doors: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct DatabaseSessions(Database);
+
+impl Sessions for DatabaseSessions {
+    fn open(&self, options: SessionOptions) -> Result<Session> {
+        Ok(self.0.session(options))
+    }
+}
+
+/// Opens the doors to `database`. Queries run on `queries`, the rest where this is called.
+pub async fn start(config: &Config, database: Database, taken: Taken, queries: &Handle) -> Result<Server> {
+    let moves = |chosen: bool| taken == Taken::Moves && !chosen;
+    let pg = bind(config.host, config.pg_port, "--pg-port", moves(config.pg_port_chosen)).await?;
+    let http = bind(config.host, config.http_port, "--http-port", moves(config.http_port_chosen)).await?;
+    let (pg_address, http_address) = (local(&pg)?, local(&http)?);
+    let shutdown = CancellationToken::new();
+    let sessions = Arc::new(DatabaseSessions(database.clone()));
+    let front = Front::new(sessions, queries.clone(), config.max_connections);
+    let api = Api::new(database.clone(), queries.clone(), pg_address);
+    let mut doors = JoinSet::new();
+    doors.spawn(pgwire::serve(pg, front, shutdown.clone()));
+    doors.spawn(http::serve(http, api, shutdown.clone()));
+    database.announce(ServerAddress {
+        host: Some(config.host.to_string()),
+        pg_port: Some(pg_address.port()),
+        http_port: Some(http_address.port()),
+    })?;
+    Ok(Server { pg: pg_address, http: http_address, database, shutdown, doors })
+}
+
+impl Server {
+    /// Closes the doors, ends what is running and lets go of the data directory.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        while self.doors.join_next().await.is_some() {}
+        self.database.close().await;
+    }
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|error| Error::runtime_failure("a port without an address").with_source(error))
+}
+
+async fn bind(host: IpAddr, port: u16, flag: &str, moves: bool) -> Result<TcpListener> {
+    match TcpListener::bind((host, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && moves => Box::pin(bind(host, 0, flag, false)).await,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Err(Error::conflict(format!("port {port} is taken by another program; choose another one with `{flag}`")))
+        }
+        Err(error) => {
+            Err(Error::invalid_input(format!("cannot listen on {host} port {port}; see `--host` and `{flag}`"))
+                .with_source(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_fails_naming_its_flag_or_moves() {
+        let host = IpAddr::from([127, 0, 0, 1]);
+        let first = bind(host, 0, "--pg-port", false).await.unwrap();
+        let port = local(&first).unwrap().port();
+        let error = bind(host, port, "--pg-port", false).await.unwrap_err();
+        assert!(error.to_string().contains("--pg-port"), "{error}");
+        let moved = bind(host, port, "--pg-port", true).await.unwrap();
+        assert_ne!(local(&moved).unwrap().port(), port);
+    }
+}
