@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let file = directory.path().join("edits.json");
     std::fs::write(
         &file,
-        "{\"time\":\"2013-08-01T22:30:00Z\",\"page\":\"Avebury\",\"added\":30}\n\
+        "{\"time\":\"2013-08-01T22:30:00Z\",\"page\":\"Avebury\",\"added\":40}\n\
          {\"time\":\"2013-08-02T08:00:00Z\",\"page\":\"Stonehenge\",\"added\":5}\n",
     )?;
     let spec = IngestionSpec::simple(&SimpleIngestion {

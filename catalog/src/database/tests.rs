@@ -263,3 +263,48 @@ async fn a_closed_database_cancels_what_waits() -> Result<()> {
     assert!(database.ingest(place.spec(DAY_ONE, false), IngestRun::default()).await.is_err());
     Ok(())
 }
+
+/// Figures, not a test: `cargo test --workspace --lib -- --ignored --nocapture opening_figures`.
+#[tokio::test]
+#[ignore = "prints figures"]
+#[allow(clippy::print_stdout)]
+async fn opening_figures() -> Result<()> {
+    use crate::publish::{NewSegment, PublishMode, PublishRequest, publish};
+
+    let place = Place::new();
+    let database = place.open().await;
+    let schema = Arc::new(henge_engine::model::SegmentSchema::new((0..20).map(|i| {
+        henge_engine::model::ColumnSchema::dimension(format!("d{i}"), henge_engine::model::ColumnType::String)
+    }))?);
+    let hour = |n: i64| Timestamp::from_millis(n * 3_600_000);
+    let uid = |n: i64| henge_engine::model::SegmentUid::new(hour(n), 0);
+    let segments = (0..10_000).map(|n| NewSegment {
+        interval: Interval::new(hour(n), hour(n + 1)).unwrap(),
+        uid: uid(n),
+        pushed: henge_engine::storage::PushedSegment {
+            load_spec: henge_engine::storage::LoadSpec::Local { path: uid(n).to_string() },
+            size_bytes: 1_000_000,
+            hash: String::new(),
+        },
+        schema: Arc::clone(&schema),
+        num_rows: 1000,
+        time_range: Some((hour(n), hour(n))),
+    });
+    let request = PublishRequest {
+        publish_id: "p".to_owned(),
+        data_source: "wiki".to_owned(),
+        mode: PublishMode::Append,
+        segments: segments.collect(),
+        now: hour(500_000),
+        tombstone_uids: |now| henge_engine::model::SegmentUid::new(now, 0),
+    };
+    let began = std::time::Instant::now();
+    publish(database.inner.store.as_ref(), &request).await?;
+    println!("publishing 10,000 segments: {:?}", began.elapsed());
+    database.close().await;
+    let began = std::time::Instant::now();
+    let database = place.open().await;
+    println!("opening 10,000 segments: {:?}", began.elapsed());
+    assert_eq!(number(&database, "SELECT COUNT(*) FROM sys.segments").await?, 10_000);
+    Ok(())
+}

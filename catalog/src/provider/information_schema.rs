@@ -135,9 +135,7 @@ impl SystemRows for Rows {
         let columns = self.columns().iter().enumerate().map(|(index, (_, is_number))| -> ArrayRef {
             let cells = rows.iter().map(|row| &row[index]);
             if *is_number {
-                Arc::new(
-                    cells.map(|cell| if let Cell::Number(n) = cell { Some(*n) } else { None }).collect::<Int32Array>(),
-                )
+                Arc::new(cells.map(Cell::number).collect::<Int32Array>())
             } else {
                 Arc::new(cells.map(Cell::text).collect::<StringViewArray>())
             }
