@@ -134,7 +134,9 @@ impl Error {
     /// A bug of ours. Panics under test, so that it is found.
     pub fn defensive(message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
-        debug_assert!(!cfg!(test), "defensive: {message}");
+        if cfg!(test) {
+            panic!("defensive: {message}");
+        }
         Self::new(Category::Defensive, Persona::Developer, message)
     }
 

@@ -231,7 +231,7 @@ fn every_bad_row_is_counted_and_shown_with_its_line() {
     .concat();
     let file = given.file("a.json", content);
     let spec = spec(
-        &[file.clone()],
+        std::slice::from_ref(&file),
         json!({
             "dimensionsSpec": {"dimensions": ["s"]},
             "metricsSpec": [{"type": "longSum", "name": "n", "fieldName": "n"}],
@@ -290,7 +290,7 @@ fn an_unclosed_quote_spoils_one_line_only() {
 fn too_many_bad_rows_fail_and_a_cancellation_too() {
     let given = Given::new();
     let file = given.file("a.json", "{\"t\":1}\n{\n{\n");
-    let mut spec = spec(&[file.clone()], json!({}));
+    let mut spec = spec(std::slice::from_ref(&file), json!({}));
     spec.tuning_config.max_parse_exceptions = Some(1);
     let error = run(&spec, &given.options()).unwrap_err().to_string();
     assert!(error.contains(&format!("{file}:2")), "{error}");
@@ -309,7 +309,7 @@ fn a_damaged_archive_fails_by_name() {
     let mut bytes = gzip.finish().unwrap();
     bytes.truncate(bytes.len() - 9);
     let file = given.file("a.json.gz", bytes);
-    let error = run(&spec(&[file.clone()], json!({})), &given.options()).unwrap_err().to_string();
+    let error = run(&spec(std::slice::from_ref(&file), json!({})), &given.options()).unwrap_err().to_string();
     assert!(error.contains(&file), "{error}");
 }
 
@@ -507,7 +507,7 @@ proptest! {
         division in division(),
     ) {
         let json = |(hour, a, b, n): &(i64, Option<String>, Option<i64>, i64)| {
-            json!({"t": 1_375_315_200_000_i64 + hour * 40_000_000 + n * 0 + (n + 5), "a": a, "b": b, "n": n})
+            json!({"t": 1_375_315_200_000_i64 + hour * 40_000_000 + (n + 5), "a": a, "b": b, "n": n})
         };
         let schema = json!({
             "dimensionsSpec": {"dimensions": ["a", {"type": "long", "name": "b"}]},

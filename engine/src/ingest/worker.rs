@@ -186,7 +186,7 @@ impl Worker<'_> {
             }
             let text = || "a row of a batch".to_owned();
             self.take_row(Place { chunk, line: first + at as u64, text: &text }, "", time)?;
-            if at as u64 % CANCEL_ROWS == 0 {
+            if (at as u64).is_multiple_of(CANCEL_ROWS) {
                 self.shared.cancel.check()?;
             }
         }

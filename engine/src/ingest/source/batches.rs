@@ -40,7 +40,7 @@ fn cells(column: &ArrayRef) -> Result<Cells> {
     };
     Ok(match column.data_type() {
         DataType::Null => Cells::Null,
-        DataType::Boolean => Cells::Bool(column.clone()),
+        DataType::Boolean => Cells::Bool(ArrayRef::clone(column)),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Cells::Long(as_type(&DataType::Int64)?),
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => Cells::Long(as_type(&DataType::Int64)?),
         DataType::UInt64 | DataType::Float16 | DataType::Float32 | DataType::Float64 => {
@@ -70,7 +70,7 @@ fn list<O: OffsetSizeTrait>(column: &ArrayRef) -> Result<Cells> {
     let lists: &GenericListArray<O> = column.as_list();
     let items = cells(lists.values())?;
     let offsets = lists.value_offsets().iter().map(|offset| offset.as_usize()).collect();
-    Ok(Cells::List { lists: column.clone(), offsets, items: Box::new(items) })
+    Ok(Cells::List { lists: ArrayRef::clone(column), offsets, items: Box::new(items) })
 }
 
 impl Cells {
