@@ -8,6 +8,7 @@
 mod column;
 mod function;
 mod oid;
+mod pg_type;
 mod relation;
 mod rewrite;
 mod row;
@@ -17,6 +18,15 @@ use std::sync::Arc;
 
 use henge_engine::session::{CATALOG, Session, StatementRewriter};
 use henge_engine::{Error, Result};
+
+pub(crate) use pg_type::{PgType, array_oid, element_oid};
+
+/// The one database there is, and the user who owns it.
+pub(crate) const DATABASE: &str = "henge";
+
+/// The version clients are told; they choose their catalogue queries by it.
+pub(crate) const SERVER_VERSION: &str = "15.18";
+pub(crate) const SERVER_VERSION_NUM: &str = "150018";
 
 /// The schema that unqualified names are looked up in last.
 pub(crate) const SCHEMA: &str = "pg_catalog";

@@ -29,9 +29,5 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use encode::{Columns, PG_TYPE_KEY, PgType, Values, Zone};
+pub(crate) use encode::{Columns, Values, Zone};
 pub use listener::{Front, Sessions, serve};
-pub(crate) use setting::SERVER_VERSION;
-
-/// The one database there is.
-pub const DATABASE: &str = "henge";

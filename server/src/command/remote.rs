@@ -11,7 +11,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use super::held;
 use super::print::{Answer, Kind};
 use crate::config::Config;
-use crate::pgwire::DATABASE;
+use crate::pg_catalog::DATABASE;
 
 /// How often a task is asked how it is.
 const POLL: Duration = Duration::from_millis(200);

@@ -6,7 +6,7 @@ use henge_engine::Result;
 
 use super::{Runtimes, held, interrupted, open, say};
 use crate::config::{Config, Options};
-use crate::pgwire::DATABASE;
+use crate::pg_catalog::DATABASE;
 use crate::role::all::{self, Taken};
 
 #[derive(Args, Debug)]

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use super::print::{Answer, Format, Kind};
 use super::{Runtimes, existing_dir, open, remote};
 use crate::config::Options;
-use crate::pg_catalog;
-use crate::pgwire::{Columns, DATABASE, PgType, Values, Zone};
+use crate::pg_catalog::{self, DATABASE, PgType};
+use crate::pgwire::{Columns, Values, Zone};
 
 #[derive(Args, Debug)]
 pub(super) struct Sql {

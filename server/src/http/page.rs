@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Html;
 
 use super::Api;
-use crate::pgwire::DATABASE;
+use crate::pg_catalog::DATABASE;
 
 pub(super) async fn page(State(api): State<Arc<Api>>) -> Html<String> {
     let mut rows = String::new();

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use henge_engine::{Error, Result};
 
-use crate::pgwire::PG_TYPE_KEY;
+use super::pg_type::PG_TYPE_KEY;
 
 /// Name of a table, `|`, and its columns with their types, as PostgreSQL 15 has them.
 const TABLES: &str = include_str!("tables.txt");

@@ -13,8 +13,7 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use henge_engine::session;
 
-use super::{Facts, SCHEMA, oid, row, types};
-use crate::pgwire::{DATABASE, SERVER_VERSION};
+use super::{DATABASE, Facts, SCHEMA, SERVER_VERSION, oid, row, types};
 
 /// What a number or text is called, by its number.
 pub(super) const REGCLASS_NAME: &str = "henge_regclass_name";

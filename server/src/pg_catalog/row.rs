@@ -9,8 +9,7 @@ use henge_engine::Result;
 use henge_engine::session::error_from_datafusion;
 
 use super::column::{self, Row};
-use super::{Facts, SCHEMA, oid, types};
-use crate::pgwire::{DATABASE, PgType};
+use super::{DATABASE, Facts, PgType, SCHEMA, oid, types};
 
 /// The tables that are never empty; all others always are.
 pub(super) const FILLED: &[&str] = &[

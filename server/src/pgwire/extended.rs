@@ -11,11 +11,12 @@ use henge_engine::{Error, Result};
 use super::command::{self, Command, Count, Piece};
 use super::connection::{Connection, Stop, Stream};
 use super::copy::CopyWriter;
-use super::encode::{Columns, PgType, begin_message, end_message, formats};
+use super::encode::{Columns, begin_message, end_message, formats};
 use super::frontend::{Message, Target};
 use super::parameter;
 use super::placeholder;
 use super::running::{Chunk, Form, Running, Source};
+use crate::pg_catalog::PgType;
 
 /// A statement that was parsed and, if it reads data, planned.
 #[derive(Debug)]

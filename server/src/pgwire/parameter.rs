@@ -10,7 +10,8 @@ use datafusion::common::utils::SingleRowListArrayBuilder;
 use henge_engine::session::error_from_datafusion;
 use henge_engine::{Error, Result};
 
-use super::encode::{Format, array_oid, days_from_pg, element_oid, micros_from_pg};
+use super::encode::{Format, days_from_pg, micros_from_pg};
+use crate::pg_catalog::{array_oid, element_oid};
 
 /// Names of types in `PREPARE name (…)`, and their numbers.
 const NAMES: &[(&str, u32)] = &[

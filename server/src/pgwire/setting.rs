@@ -9,10 +9,7 @@ use std::time::Duration;
 use henge_engine::{Error, Result};
 
 use super::encode::Zone;
-
-/// The version clients are told; they choose their catalogue queries by it.
-pub(crate) const SERVER_VERSION: &str = "15.18";
-const SERVER_VERSION_NUM: &str = "150018";
+use crate::pg_catalog::{SERVER_VERSION, SERVER_VERSION_NUM};
 
 /// Name as PostgreSQL spells it, first value, and what a client may do with it.
 const SETTINGS: &[(&str, &str, Kind)] = &[

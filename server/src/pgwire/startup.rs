@@ -8,7 +8,6 @@ use henge_engine::session::{SessionOptions, SqlDialect};
 use henge_engine::{Error, Result};
 use tokio_util::sync::CancellationToken;
 
-use super::DATABASE;
 use super::connection::{Connection, Stream, Wire};
 use super::encode::{begin_message, end_message, put_cstring};
 use super::error::{Severity, protocol_violation, put_error};
@@ -16,7 +15,7 @@ use super::frontend::{Hello, decode_hello};
 use super::listener::Front;
 use super::registry::Ticket;
 use super::setting::{Settings, startup_options};
-use crate::pg_catalog;
+use crate::pg_catalog::{self, DATABASE};
 
 /// How long a client may take to say who it is.
 const TIMEOUT: Duration = Duration::from_secs(60);

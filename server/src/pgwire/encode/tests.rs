@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{IntervalMonthDayNano, Schema};
+use arrow::datatypes::IntervalMonthDayNano;
 
 use super::*;
 
@@ -143,25 +143,6 @@ fn dictionaries_are_described_and_sent_as_their_values() {
     let array: DictionaryArray<Int32Type> = ["x", "x"].into_iter().collect();
     assert_eq!(PgType::of_data_type(array.data_type()), PgType::TEXT);
     assert_eq!(text(array), "x");
-}
-
-#[test]
-fn descriptions_name_true_types() {
-    let types = [
-        (DataType::Int64, 20),
-        (DataType::Utf8View, 25),
-        (DataType::Timestamp(TimeUnit::Millisecond, None), 1114),
-        (DataType::Decimal128(10, 2), 1700),
-        (DataType::new_list(DataType::Utf8View, true), 1009),
-        (DataType::Null, 25),
-    ];
-    for (data_type, oid) in types {
-        assert_eq!(PgType::of_data_type(&data_type).oid, oid, "{data_type}");
-    }
-    assert_eq!(PgType::of_data_type(&DataType::Decimal128(10, 2)).modifier, (10 << 16 | 2) + 4);
-    let field =
-        Field::new("oid", DataType::Int64, true).with_metadata([(PG_TYPE_KEY.to_string(), "26".to_string())].into());
-    assert_eq!(PgType::of(Schema::new(vec![field]).field(0)).oid, 26);
 }
 
 #[test]
