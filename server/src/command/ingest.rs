@@ -148,7 +148,11 @@ async fn ingest(config: &Config, spec: IngestionSpec, bad_rows: Option<PathBuf>)
         report = &mut work => report,
         () = interrupted() => {
             cancel.cancel();
-            work.await
+            tokio::select! {
+                report = &mut work => report,
+                // It waits for its input, and who asks again does not want to wait for that.
+                () = interrupted() => return Err(Error::canceled("interrupted; the ingestion was given up")),
+            }
         }
     };
     progress.bar.finish_and_clear();

@@ -148,7 +148,7 @@ impl<S: Stream> Connection<S> {
         self.put_ready();
         while let Ok(Some(message)) = self.next_message().await {
             if self.answer(message).await.is_err() {
-                return;
+                break;
             }
         }
         let _ = tokio::time::timeout(GOODBYE, self.wire.flush()).await;
@@ -167,12 +167,7 @@ impl<S: Stream> Connection<S> {
             }
             tokio::select! {
                 () = self.shutdown.cancelled() => {
-                    let error = Error::new(
-                        Category::ServiceUnavailable,
-                        Persona::User,
-                        "terminating connection due to administrator command",
-                    );
-                    put_error(&error.with_sqlstate("57P01"), Severity::Fatal, None, &mut self.wire.output);
+                    self.put_end_of_server();
                     return Ok(None);
                 }
                 more = async {
@@ -181,6 +176,12 @@ impl<S: Stream> Connection<S> {
                 } => more?,
             }
         }
+    }
+
+    fn put_end_of_server(&mut self) {
+        let words = "terminating connection due to administrator command";
+        let error = Error::new(Category::ServiceUnavailable, Persona::User, words).with_sqlstate("57P01");
+        put_error(&error, Severity::Fatal, None, &mut self.wire.output);
     }
 
     async fn answer(&mut self, message: Message) -> Result<(), Lost> {
@@ -256,7 +257,7 @@ impl<S: Stream> Connection<S> {
         if self.transaction == Transaction::Failed && !ends { Err(failed_transaction().into()) } else { Ok(()) }
     }
 
-    /// Waits for `work`, unless the client cancels, runs out of time or leaves.
+    /// Waits for `work`, unless the client cancels, runs out of time or leaves, or the server ends.
     pub(super) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
         tokio::pin!(work);
         let deadline = self.deadline;
@@ -266,6 +267,10 @@ impl<S: Stream> Connection<S> {
                 Ok(()) = self.ticket.cancels.changed() => return Err(canceled().into()),
                 () = async { tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
                     return Err(timed_out().into());
+                }
+                () = self.shutdown.cancelled() => {
+                    self.put_end_of_server();
+                    return Err(Stop::Lost);
                 }
                 done = &mut work => return Ok(done),
                 read = self.wire.read(), if self.wire.input.len() < READ_AHEAD_BYTES => read?,

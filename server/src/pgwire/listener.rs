@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use henge_engine::Result;
 use henge_engine::session::{Session, SessionOptions};
@@ -34,7 +35,10 @@ impl Front {
     }
 }
 
-/// Serves connections until `shutdown`, then lets each finish what it is writing and closes it.
+/// How long connections may take to say goodbye when the server ends. A client that does not read gets no more.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Serves connections until `shutdown`, then ends what they run, tells them and closes them.
 pub async fn serve(listener: TcpListener, front: Arc<Front>, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
@@ -48,13 +52,18 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, shutdown: Cancellat
                 // Out of file descriptors, or a client that left: neither ends the server.
                 Err(error) => {
                     tracing::warn!("cannot accept a PostgreSQL connection: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
         }
     }
-    while let Some(ended) = connections.join_next().await {
-        report(ended);
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(GOODBYE, all_ended).await.is_err() {
+        connections.shutdown().await;
     }
 }
 

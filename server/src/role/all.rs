@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use henge_catalog::Database;
 use henge_catalog::provider::ServerAddress;
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::http::{self, Api};
 use crate::pgwire::{self, Front, Sessions};
+
+/// How long an ingestion may take to notice that it is canceled; one that waits for its input cannot.
+const CLOSE: Duration = Duration::from_secs(10);
 
 /// What to do about a port that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +75,9 @@ impl Server {
     pub async fn stop(mut self) {
         self.shutdown.cancel();
         while self.doors.join_next().await.is_some() {}
-        self.database.close().await;
+        if tokio::time::timeout(CLOSE, self.database.close()).await.is_err() {
+            tracing::warn!("an ingestion still waits for its input; it ends with the process and publishes nothing");
+        }
     }
 }
 
