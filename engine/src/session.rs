@@ -62,8 +62,6 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     rule::add(builder.analyzer().get_or_insert_with(Analyzer::default));
     let physical = builder.physical_optimizers().take().unwrap_or_default();
     *builder.physical_optimizers() = Some(PhysicalOptimizer::with_rules(optimizer::with_ours(physical.rules)));
-    let rules = builder.physical_optimizers().take().unwrap_or_default().rules;
-    builder = builder.with_physical_optimizer_rules(crate::optimizer::with_ours(rules));
     builder
 }
 
@@ -149,7 +147,6 @@ fn config(options: &RuntimeOptions) -> SessionConfig {
     }
     let sql = &mut config.options_mut().sql_parser;
     sql.dialect = ParserDialect::PostgreSQL;
-    sql.default_null_ordering = "nulls_max".to_string();
     sql.collect_spans = true;
     // `now()` and literals with a zone are instants in UTC, so that they compare with `__time` unchanged.
     config.options_mut().execution.time_zone = Some("+00:00".to_string());
@@ -162,6 +159,9 @@ pub struct SessionOptions {
     /// The login that `current_user` gives.
     pub user: String,
     pub dialect: SqlDialect,
+    /// Whether `COUNT(DISTINCT x)` is counted by a sketch; `None` for what the dialect does: Druid's does, PostgreSQL's
+    /// does not.
+    pub approximate_count_distinct: Option<bool>,
     /// Asked first about every statement; the server's changes to the queries that PostgreSQL's tools send.
     pub rewriters: Vec<Arc<dyn StatementRewriter>>,
     /// The schemas in which an unqualified table is looked for after [`SCHEMA`].
@@ -173,6 +173,7 @@ impl Default for SessionOptions {
         Self {
             user: CATALOG.to_string(),
             dialect: SqlDialect::PostgreSql,
+            approximate_count_distinct: None,
             rewriters: Vec::new(),
             search_path: vec!["pg_catalog".to_string()],
         }
@@ -203,11 +204,11 @@ impl Session {
         catalogs.register_catalog(CATALOG.to_string(), schemas);
         let mut state = runtime.template.clone();
         state.register_catalog_list(Arc::new(catalogs));
-        state
-            .config_mut()
-            .options_mut()
-            .extensions
-            .insert(HengeOptions { dialect: options.dialect, ..HengeOptions::default() });
+        let mut settings = HengeOptions::of_dialect(options.dialect);
+        if let Some(approximate) = options.approximate_count_distinct {
+            settings.approximate_count_distinct = approximate;
+        }
+        state.config_mut().options_mut().extensions.insert(settings);
         Self { context: SessionContext::new_with_state(state), options }
     }
 
@@ -230,8 +231,14 @@ impl Session {
             return Ok(plan);
         }
         statement::check(&statement)?;
-        spelling::rewrite(&mut statement, &self.options)?;
-        let state = self.context.state();
+        let mut state = self.context.state();
+        let settings = HengeOptions::of(state.config_options());
+        spelling::rewrite(&mut statement, &settings)?;
+        let nulls = match settings.dialect {
+            SqlDialect::PostgreSql => "nulls_max",
+            SqlDialect::Druid => "nulls_min",
+        };
+        state.config_mut().options_mut().sql_parser.default_null_ordering = nulls.to_owned();
         let labels = bind::bind(&mut statement, &state, &self.options).await?;
         let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await;
         label::attach(plan.map_err(error_from_datafusion)?, labels)

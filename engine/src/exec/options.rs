@@ -5,7 +5,7 @@ use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, Ex
 
 use crate::error::Error;
 
-/// Whose rules decide where SQL's readers differ: order of nulls, rounding of casts.
+/// Whose rules decide where SQL's readers differ: order of nulls, rounding of casts, names of columns without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SqlDialect {
     #[default]
@@ -17,6 +17,8 @@ pub enum SqlDialect {
 #[derive(Clone, Debug)]
 pub struct HengeOptions {
     pub dialect: SqlDialect,
+    /// Whether `COUNT(DISTINCT x)` is counted by a sketch, as Druid does.
+    pub approximate_count_distinct: bool,
     /// Whether partial aggregates run on dictionary codes, where they can. Off, DataFusion's own operators do it all.
     pub segment_aggregate: bool,
     /// Whether conditions on `__time` and on string dimensions are answered from dictionaries and indexes. Off,
@@ -26,11 +28,21 @@ pub struct HengeOptions {
 
 impl Default for HengeOptions {
     fn default() -> Self {
-        Self { dialect: SqlDialect::default(), segment_aggregate: true, filter_pushdown: true }
+        Self::of_dialect(SqlDialect::default())
     }
 }
 
 impl HengeOptions {
+    /// What a dialect's users expect.
+    pub fn of_dialect(dialect: SqlDialect) -> Self {
+        Self {
+            dialect,
+            approximate_count_distinct: dialect == SqlDialect::Druid,
+            segment_aggregate: true,
+            filter_pushdown: true,
+        }
+    }
+
     /// The settings of a session, or the defaults in one without ours.
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
@@ -57,7 +69,11 @@ impl ExtensionOptions for HengeOptions {
     fn set(&mut self, key: &str, value: &str) -> datafusion::error::Result<()> {
         let key = key.strip_prefix("henge.").unwrap_or(key);
         match key {
-            "dialect" => self.dialect = dialect(value)?,
+            "dialect" => {
+                self.dialect = dialect(value)?;
+                self.approximate_count_distinct = self.dialect == SqlDialect::Druid;
+            }
+            "approximate_count_distinct" => self.approximate_count_distinct = switch(key, value)?,
             "segment_aggregate" => self.segment_aggregate = switch(key, value)?,
             "filter_pushdown" => self.filter_pushdown = switch(key, value)?,
             other => {
@@ -83,6 +99,11 @@ impl ExtensionOptions for HengeOptions {
                 "dialect",
                 dialect.to_owned(),
                 "Whose rules decide where readers of SQL differ: `postgresql` or `druid`",
+            ),
+            entry(
+                "approximate_count_distinct",
+                self.approximate_count_distinct.to_string(),
+                "Whether `COUNT(DISTINCT x)` is counted by a sketch",
             ),
             entry(
                 "segment_aggregate",

@@ -3,7 +3,8 @@
 //! Walks the syntax tree with real scopes (`FROM`, correlated subqueries, `WITH`, aliases of the select list) and writes
 //! every name as its column, table or alias is spelled, quoted, so that the planner has nothing left to guess. Columns are
 //! written with their table's name, so that an alias of the select list never catches one by accident. A word of SQL that
-//! is a column in scope (`user`) becomes that column. Expressions without an alias get PostgreSQL's label.
+//! is a column in scope (`user`) becomes that column. Expressions without an alias get PostgreSQL's label,
+//! or Druid's.
 //!
 //! Invariant: what a relation of unknown columns may hold (a table function) is left as typed, never refused here.
 
@@ -20,7 +21,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use self::query::Binder;
 use self::table::Tables;
-use super::SessionOptions;
+use super::{HengeOptions, SessionOptions};
 use crate::error::{Error, Position, Result};
 
 /// Binds every name of a statement. Answers what the columns of a query are called, where that is known.
@@ -30,7 +31,8 @@ pub(super) async fn bind(
     options: &SessionOptions,
 ) -> Result<Option<Vec<String>>> {
     let tables = Tables::look_up(statement, state, options).await?;
-    let mut binder = Binder::new(&tables, options);
+    let dialect = HengeOptions::of(state.config_options()).dialect;
+    let mut binder = Binder::new(&tables, &options.user, dialect);
     match statement {
         Statement::Query(query) => {
             let outputs = binder.query(query)?;

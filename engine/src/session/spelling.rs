@@ -3,26 +3,26 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart,
-    OrderByExpr, OrderByOptions, Query, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
+    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
-use super::{SessionOptions, SqlDialect};
+use super::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
 
-pub(super) fn rewrite(statement: &mut Statement, options: &SessionOptions) -> Result<()> {
-    match statement.visit(&mut Rewrite { dialect: options.dialect }) {
+pub(super) fn rewrite(statement: &mut Statement, settings: &HengeOptions) -> Result<()> {
+    match statement.visit(&mut Rewrite { settings }) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Rewrite {
-    dialect: SqlDialect,
+struct Rewrite<'a> {
+    settings: &'a HengeOptions,
 }
 
-impl VisitorMut for Rewrite {
+impl VisitorMut for Rewrite<'_> {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
@@ -40,7 +40,7 @@ impl VisitorMut for Rewrite {
     }
 }
 
-impl Rewrite {
+impl Rewrite<'_> {
     fn expression(&self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Floor { expr: time, field: CeilFloorKind::DateTimeField(field) } => {
@@ -59,11 +59,16 @@ impl Rewrite {
             Expr::Collate { expr: inner, .. } => *expr = take(inner),
             Expr::BinaryOp { op, .. } => operator(op),
             Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. }
-                if self.dialect == SqlDialect::PostgreSql && is_integer(data_type) =>
+                if self.settings.dialect == SqlDialect::PostgreSql && is_integer(data_type) =>
             {
                 round_literal(inner);
             }
-            Expr::Function(function) => function_call(function)?,
+            Expr::Function(function) => {
+                function_call(function)?;
+                if self.settings.approximate_count_distinct {
+                    count_approximately(function);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -166,6 +171,16 @@ fn function_call(function: &mut Function) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// `COUNT(DISTINCT x)` is `APPROX_COUNT_DISTINCT(x)`.
+fn count_approximately(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let is_count = function.name.to_string().eq_ignore_ascii_case("count");
+    if is_count && list.duplicate_treatment == Some(DuplicateTreatment::Distinct) && list.args.len() == 1 {
+        list.duplicate_treatment = None;
+        function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("approx_count_distinct"))]);
+    }
 }
 
 /// `f(x ORDER BY time)`.

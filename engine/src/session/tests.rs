@@ -383,8 +383,41 @@ mod dialect {
             answer_in(&druid, "SELECT CAST(2.7 AS BIGINT), CAST(delta AS BIGINT) FROM wikipedia WHERE delta > 3")
                 .await
                 .unwrap(),
-            "int8|delta/2|3"
+            "EXPR$0|EXPR$1/2|3"
         );
+    }
+
+    #[tokio::test]
+    async fn druids_dialect_sorts_nulls_lowest_numbers_its_columns_and_counts_by_sketch() {
+        let druid = session_with(SessionOptions { dialect: SqlDialect::Druid, ..Default::default() });
+        for (sql, expected) in [
+            ("SELECT cityName FROM wikipedia ORDER BY cityName LIMIT 2", "cityName/null/Bonn"),
+            ("SELECT cityName FROM wikipedia ORDER BY cityName DESC LIMIT 1", "cityName/Oslo"),
+            ("SELECT page, COUNT(*) FROM wikipedia GROUP BY page ORDER BY 2 DESC LIMIT 1", "page|EXPR$1/Rust|2"),
+            ("SELECT COUNT(DISTINCT page) AS pages FROM wikipedia", "pages/3"),
+            ("SELECT CITYNAME FROM wikipedia WHERE cityname = 'Bonn'", "CITYNAME/Bonn"),
+        ] {
+            assert_eq!(answer_in(&druid, sql).await.unwrap(), expected, "{sql}");
+        }
+        let plan = |approximate| {
+            let options = SessionOptions {
+                dialect: SqlDialect::Druid,
+                approximate_count_distinct: approximate,
+                ..Default::default()
+            };
+            async move { text(&session_with(options), "EXPLAIN SELECT COUNT(DISTINCT page) FROM wikipedia").await }
+        };
+        assert!(plan(None).await.unwrap().contains("approx_count_distinct"));
+        assert!(!plan(Some(false)).await.unwrap().contains("approx_count_distinct"));
+    }
+
+    #[tokio::test]
+    async fn a_dialect_that_is_set_is_followed_from_then_on() {
+        let session = session();
+        answer_in(&session, "SET henge.dialect = 'druid'").await.unwrap();
+        assert_eq!(answer_in(&session, "SELECT 1 + 1").await.unwrap(), "EXPR$0/2");
+        answer_in(&session, "RESET henge.dialect").await.unwrap();
+        assert_eq!(answer_in(&session, "SELECT 1 + 1").await.unwrap(), "?column?/2");
     }
 
     #[tokio::test]

@@ -13,9 +13,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use henge_engine::session::{SessionOptions, error_from_datafusion, output_label};
+use henge_engine::session::{SessionOptions, SqlDialect, error_from_datafusion, output_label};
 use henge_engine::{Error, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Answer, Api};
@@ -31,6 +32,46 @@ pub(super) struct Request {
     result_format: ResultFormat,
     #[serde(default)]
     header: bool,
+    #[serde(default)]
+    types_header: bool,
+    #[serde(default)]
+    sql_types_header: bool,
+    #[serde(default)]
+    parameters: Vec<Value>,
+    #[serde(default)]
+    context: Context,
+}
+
+/// Of Druid's query context, what changes an answer. The rest is for Druid's own machinery.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Context {
+    use_approximate_count_distinct: Option<bool>,
+    sql_time_zone: Option<String>,
+}
+
+impl Request {
+    /// Refuses what would be answered otherwise than asked.
+    fn check(&self) -> Result<()> {
+        if self.header && !self.result_format.is_array() {
+            return Err(Error::unsupported("`header` is only supported with `array` and `arrayLines` so far"));
+        }
+        if self.types_header || self.sql_types_header {
+            return Err(Error::unsupported("`typesHeader` and `sqlTypesHeader` are not supported yet"));
+        }
+        if !self.parameters.is_empty() {
+            return Err(Error::unsupported(
+                "`parameters` are not supported over HTTP yet; write values into the query",
+            ));
+        }
+        match self.context.sql_time_zone.as_deref() {
+            None | Some("UTC" | "Etc/UTC" | "Z" | "+00:00") => Ok(()),
+            Some(zone) => Err(Error::unsupported(format!(
+                "`sqlTimeZone` `{zone}` is not supported, only UTC; name the zone in the function, as in \
+                 `TIME_FLOOR(__time, 'P1D', NULL, '{zone}')`"
+            ))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -54,12 +95,14 @@ impl ResultFormat {
 }
 
 pub(super) async fn sql(State(api): State<Arc<Api>>, Json(request): Json<Request>) -> Answer<Response> {
+    request.check()?;
     let format = request.result_format;
-    if request.header && !format.is_array() {
-        return Err(Error::unsupported("`header` is only supported with `array` and `arrayLines` so far").into());
-    }
     let (pieces, answer) = mpsc::channel(PIECES_AHEAD);
-    let session = api.database.session(SessionOptions::default());
+    let session = api.database.session(SessionOptions {
+        dialect: SqlDialect::Druid,
+        approximate_count_distinct: request.context.use_approximate_count_distinct,
+        ..SessionOptions::default()
+    });
     api.queries.spawn(async move {
         if let Err(error) = run(session, request, &pieces).await {
             let _ = pieces.send(Err(error)).await;

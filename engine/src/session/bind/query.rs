@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::table::{Tables, parts};
 use super::{Match, at, find, label, nearest, quoted, spelled};
 use crate::error::{Error, Result};
-use crate::session::{SessionOptions, SqlDialect};
+use crate::session::SqlDialect;
 
 /// One column that a query gives out.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ pub(super) struct Binder<'a> {
 }
 
 impl<'a> Binder<'a> {
-    pub(super) fn new(tables: &'a Tables, options: &'a SessionOptions) -> Self {
-        let is_postgres = options.dialect == SqlDialect::PostgreSql;
-        Self { tables, login: &options.user, is_postgres, scopes: Vec::new(), ctes: Vec::new() }
+    pub(super) fn new(tables: &'a Tables, login: &'a str, dialect: SqlDialect) -> Self {
+        let is_postgres = dialect == SqlDialect::PostgreSql;
+        Self { tables, login, is_postgres, scopes: Vec::new(), ctes: Vec::new() }
     }
 
     pub(super) fn query(&mut self, query: &mut Query) -> Result<Outputs> {
@@ -233,7 +233,10 @@ impl<'a> Binder<'a> {
         for (i, item) in items.iter_mut().enumerate() {
             let given_out = match wildcards.remove(&i) {
                 Some(columns) => columns.map(|columns| columns.into_iter().map(given).collect()),
-                None => Some(vec![self.item(item, &mut taken)?]),
+                None => {
+                    let place = outputs.as_ref().map_or(i, Vec::len);
+                    Some(vec![self.item(item, place, &mut taken)?])
+                }
             };
             outputs = match (outputs, given_out) {
                 (Some(mut outputs), Some(more)) => {
@@ -268,7 +271,8 @@ impl<'a> Binder<'a> {
         Ok(Some(if *options == plain { columns } else { None }))
     }
 
-    fn item(&mut self, item: &mut SelectItem, taken: &mut HashSet<String>) -> Result<Output> {
+    /// The item at a place (from 0) of the select list.
+    fn item(&mut self, item: &mut SelectItem, place: usize, taken: &mut HashSet<String>) -> Result<Output> {
         let (mut expr, alias) = match std::mem::replace(item, SelectItem::Wildcard(Default::default())) {
             SelectItem::UnnamedExpr(expr) => (expr, None),
             SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias)),
@@ -277,16 +281,18 @@ impl<'a> Binder<'a> {
                 return Err(Error::unsupported(format!("`{item}` is not supported in a select list")));
             }
         };
-        let before = label::of(&expr);
+        let typed = label::of(&expr);
         self.expression(&mut expr, &[])?;
         let column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr.clone());
-        let label = match (&alias, &column) {
+        let own = column.as_ref().map(label::of);
+        let label = match (&alias, &own) {
             (Some(alias), _) => alias.value.clone(),
-            (None, Some(column)) => label::of(column),
-            (None, None) => before,
+            (None, Some(own)) if self.is_postgres => own.clone(),
+            (None, None) if !self.is_postgres => format!("EXPR${place}"),
+            (None, _) => typed,
         };
         let name = unused(&label, taken);
-        let is_plain = alias.is_none() && column.is_some() && name == label;
+        let is_plain = alias.is_none() && own.as_ref() == Some(&name);
         let written = alias.unwrap_or_else(|| quoted(&label));
         let bound = expr.clone();
         *item = match is_plain {
