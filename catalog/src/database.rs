@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use henge_engine::ingest::Cancellation;
+use henge_engine::ingest::{Cancellation, StoreOptions};
 use henge_engine::model::{Interval, Timestamp};
 use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, error_from_datafusion};
 use henge_engine::storage::LocalDeepStorage;
@@ -62,6 +62,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ingest_threads: NonZeroUsize,
     ingest_bytes: usize,
+    store_options: StoreOptions,
     /// One ingestion at a time: it uses all cores by itself.
     ingesting: Semaphore,
     /// Held from a commit until the view shows it, so that commits are shown in their order.

@@ -22,7 +22,7 @@ mod timestamp;
 mod transform;
 mod worker;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,29 @@ impl Cancellation {
     }
 }
 
+/// What object stores need to know, by the names of their environment variables: `AWS_REGION`, `GOOGLE_SERVICE_ACCOUNT`.
+/// This crate reads no environment. Shown without the values, of which some are secret.
+#[derive(Clone, Default)]
+pub struct StoreOptions(Vec<(String, String)>);
+
+impl StoreOptions {
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl FromIterator<(String, String)> for StoreOptions {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(options: I) -> Self {
+        Self(options.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
 /// The means of an ingestion.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
@@ -97,8 +120,7 @@ pub struct IngestOptions {
     pub cancel: Cancellation,
     /// Where all bad rows are written to, as JSON lines.
     pub bad_rows: Option<PathBuf>,
-    /// What object stores need to know, such as `aws_region`; this crate reads no environment.
-    pub store_options: Vec<(String, String)>,
+    pub store_options: StoreOptions,
 }
 
 impl IngestOptions {
@@ -111,7 +133,7 @@ impl IngestOptions {
             progress: Arc::new(NoProgress),
             cancel: Cancellation::default(),
             bad_rows: None,
-            store_options: Vec::new(),
+            store_options: StoreOptions::default(),
         }
     }
 }

@@ -134,7 +134,8 @@ impl Runtimes {
 
 /// Opens the database as `config` says; an outcome if another process has it.
 async fn open(config: &Config) -> Result<Opening> {
-    let mut builder = Database::builder(config.data_dir.clone()).threads(config.threads);
+    let mut builder =
+        Database::builder(config.data_dir.clone()).threads(config.threads).store_options(config.store_options.clone());
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
     }

@@ -2,11 +2,13 @@
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use henge_engine::ingest::StoreOptions;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub memory_limit_bytes: Option<usize>,
     pub threads: NonZeroUsize,
     pub max_connections: usize,
+    /// How object stores are reached, from the environment variables that their own tools use.
+    pub store_options: StoreOptions,
 }
 
 impl Options {
@@ -110,6 +114,9 @@ impl Options {
                  `--allow-remote-without-password` if the network is trusted"
             )));
         }
+        // Nowhere else is the environment read.
+        #[allow(clippy::disallowed_methods)]
+        let environment = std::env::vars_os();
         let memory_limit_bytes = match &self.memory_limit {
             Some(text) => Some(parse_size(text)?),
             None => machine_memory_bytes().map(|bytes| (bytes * DEFAULT_MEMORY_SHARE_PERCENT / 100) as usize),
@@ -124,6 +131,7 @@ impl Options {
             memory_limit_bytes,
             threads: self.threads.unwrap_or_else(cores),
             max_connections: self.max_connections.map_or(500, NonZeroUsize::get),
+            store_options: store_options(environment),
         })
     }
 }
@@ -142,6 +150,13 @@ fn read(path: &PathBuf) -> Result<Options> {
     })?;
     toml::from_str(&text)
         .map_err(|error| Error::invalid_input(format!("configuration file `{}` is wrong: {error}", path.display())))
+}
+
+/// Those of S3, Google Cloud Storage and Azure.
+fn store_options(environment: impl Iterator<Item = (OsString, OsString)>) -> StoreOptions {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let is_stores = |(name, _): &(String, String)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| name.starts_with(p));
+    environment.filter_map(text).filter(is_stores).collect()
 }
 
 /// `512MB`, `4GB`, `4 GiB`, `1000000`; units are powers of 1024.
@@ -189,6 +204,13 @@ mod tests {
         assert!(open.clone().check().is_err());
         let allowed = Options { allow_remote_without_password: Some(true), ..open };
         assert!(allowed.check().is_ok());
+    }
+
+    #[test]
+    fn credentials_of_object_stores_are_taken_and_never_shown() {
+        let environment = [("AWS_SECRET_ACCESS_KEY", "hush"), ("HOME", "/root")];
+        let options = store_options(environment.into_iter().map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(format!("{options:?}"), r#"["AWS_SECRET_ACCESS_KEY"]"#);
     }
 
     #[test]

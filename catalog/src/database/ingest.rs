@@ -26,19 +26,11 @@ pub struct IngestRun {
     pub cancel: Cancellation,
     /// Where all bad rows are written to, as JSON lines.
     pub bad_rows: Option<PathBuf>,
-    /// What object stores need to know, such as `aws_region`.
-    pub store_options: Vec<(String, String)>,
 }
 
 impl Default for IngestRun {
     fn default() -> Self {
-        Self {
-            task_id: None,
-            progress: Arc::new(NoProgress),
-            cancel: Cancellation::default(),
-            bad_rows: None,
-            store_options: Vec::new(),
-        }
+        Self { task_id: None, progress: Arc::new(NoProgress), cancel: Cancellation::default(), bad_rows: None }
     }
 }
 
@@ -207,7 +199,7 @@ impl Inner {
             progress: run.progress,
             cancel: run.cancel.clone(),
             bad_rows: run.bad_rows,
-            store_options: run.store_options,
+            store_options: self.store_options.clone(),
             ..IngestOptions::new(&work_dir.path)
         };
         let work = move || work(&spec, &options).map(|outcome| (outcome, spec));
@@ -329,8 +321,8 @@ fn publish_mode(spec: &IngestionSpec, since_rev: u64) -> PublishMode {
     if spec.io_config.append_to_existing {
         return PublishMode::Append;
     }
-    let drops = spec.io_config.other.get("dropExisting").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    let intervals = if drops { spec.data_schema.granularity_spec.intervals.clone() } else { Vec::new() };
+    let intervals =
+        if spec.io_config.drop_existing { spec.data_schema.granularity_spec.intervals.clone() } else { Vec::new() };
     PublishMode::Replace { intervals, since_rev }
 }
 

@@ -2,6 +2,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use henge_engine::ingest::StoreOptions;
 use henge_engine::model::Timestamp;
 use henge_engine::session::{Runtime, RuntimeOptions};
 use henge_engine::storage::{Disk, LocalDeepStorage, LocalDisk};
@@ -35,6 +36,7 @@ pub struct DatabaseBuilder {
     dir: PathBuf,
     memory_limit_bytes: Option<usize>,
     threads: Option<NonZeroUsize>,
+    store_options: StoreOptions,
     clock: Arc<dyn Clock>,
 }
 
@@ -48,7 +50,8 @@ pub enum Opening {
 
 impl DatabaseBuilder {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, memory_limit_bytes: None, threads: None, clock: Arc::new(SystemClock) }
+        let store_options = StoreOptions::default();
+        Self { dir, memory_limit_bytes: None, threads: None, store_options, clock: Arc::new(SystemClock) }
     }
 
     /// How much memory queries and ingestion may use together. Without it there is no limit for queries, and an
@@ -63,6 +66,14 @@ impl DatabaseBuilder {
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// What object stores need to know to be ingested from: credentials, regions, endpoints. Nothing unless said: a
+    /// library does not read the environment.
+    #[must_use]
+    pub fn store_options(mut self, options: StoreOptions) -> Self {
+        self.store_options = options;
         self
     }
 
@@ -119,6 +130,7 @@ impl DatabaseBuilder {
                 clock: self.clock,
                 ingest_threads: self.threads.unwrap_or(available),
                 ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),
+                store_options: self.store_options,
                 ingesting: Semaphore::new(1),
                 publishing: tokio::sync::Mutex::default(),
                 tasks: Mutex::new(JoinSet::new()),

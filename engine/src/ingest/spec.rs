@@ -34,6 +34,9 @@ pub struct IoConfig {
     /// Adds to the intervals' segments instead of replacing them.
     #[serde(default)]
     pub append_to_existing: bool,
+    /// Replaces all that is in the spec's intervals, also where no new rows are.
+    #[serde(default)]
+    pub drop_existing: bool,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -174,7 +177,7 @@ fn yes() -> bool {
 }
 
 /// Limits of an ingestion.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TuningConfig {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -203,23 +206,6 @@ pub struct TuningConfig {
     pub max_bytes_in_memory: Option<i64>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
-}
-
-impl Default for TuningConfig {
-    fn default() -> Self {
-        Self {
-            kind: None,
-            max_rows_per_segment: None,
-            partitions_spec: None,
-            max_parse_exceptions: None,
-            max_saved_parse_exceptions: None,
-            log_parse_exceptions: false,
-            report_parse_exceptions: false,
-            max_rows_in_memory: None,
-            max_bytes_in_memory: None,
-            other: Map::new(),
-        }
-    }
 }
 
 fn null_is_false<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
@@ -366,8 +352,14 @@ impl From<IngestionSpec> for SpecJson {
 
 impl IngestionSpec {
     pub fn new(data_schema: DataSchema, input_source: InputSource) -> Self {
-        let io_config =
-            IoConfig { kind: None, input_source, input_format: None, append_to_existing: false, other: Map::new() };
+        let io_config = IoConfig {
+            kind: None,
+            input_source,
+            input_format: None,
+            append_to_existing: false,
+            drop_existing: false,
+            other: Map::new(),
+        };
         Self { data_schema, io_config, tuning_config: TuningConfig::default(), notes: Vec::new() }
     }
 
@@ -382,12 +374,8 @@ impl IngestionSpec {
         let mut notes = self.notes.clone();
         notes.extend(self.data_schema.check()?);
         let io = &self.io_config;
-        refuse_unknown("ioConfig", &io.other, &["maxInputSegmentBytesPerTask", "useConcurrentLocks"], &mut notes)
-            .or_else(|error| match io.other.get("dropExisting") {
-                // Replacing replaces whole granules here, which is what `false` asks for.
-                Some(Value::Bool(false)) if io.other.len() == 1 => Ok(()),
-                _ => Err(error),
-            })?;
+        refuse_unknown("ioConfig", &io.other, &["maxInputSegmentBytesPerTask", "useConcurrentLocks"], &mut notes)?;
+        self.check_existing()?;
         self.tuning_config.check(&mut notes)?;
         if let Some(format) = &io.input_format {
             format.check()?;
@@ -395,6 +383,21 @@ impl IngestionSpec {
         super::transform::Transforms::compile(&self.data_schema.transform_spec)?;
         super::timestamp::TimestampParser::new(&self.data_schema.timestamp_spec)?;
         Ok(notes)
+    }
+
+    fn check_existing(&self) -> Result<()> {
+        if !self.io_config.drop_existing {
+            return Ok(());
+        }
+        if self.io_config.append_to_existing {
+            return Err(Error::invalid_input("`dropExisting` and `appendToExisting` contradict each other"));
+        }
+        if self.data_schema.granularity_spec.intervals.is_empty() {
+            return Err(Error::invalid_input(
+                "`dropExisting` needs the `intervals` of the `granularitySpec`, which say what is dropped",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -471,7 +474,8 @@ mod tests {
             (r#""type" : "local""#, r#""type" : "hdfs""#, "hdfs"),
             (r#""maxRetry": 3"#, r#""partitionsSpec": {"type":"hashed"}"#, "hashed"),
             (r#""maxRetry": 3"#, r#""maxRowPerSegment": 3"#, "maxRowPerSegment"),
-            (r#""appendToExisting" : false"#, r#""dropExisting" : true"#, "dropExisting"),
+            (r#""appendToExisting" : false"#, r#""appendToExisting" : true, "dropExisting" : true"#, "dropExisting"),
+            (r#""appendToExisting" : false"#, r#""dropExistin" : true"#, "dropExistin"),
             (r#""type" : "json""#, r#""type" : "avro_ocf""#, "avro_ocf"),
             (r#""channel""#, r#"{"type":"json","name":"channel"}"#, "channel"),
         ] {

@@ -466,7 +466,7 @@ fn divided(rows: &[Json], division: &Division, schema: &Json) -> Vec<Stored> {
         given.file(&format!("{n}.json"), rows.iter().map(|row| format!("{row}\n")).collect::<String>())
     });
     let spec = spec(&files.collect::<Vec<_>>(), schema.clone());
-    let inputs = source::list(&spec.io_config.input_source, None, &[]).unwrap();
+    let inputs = source::list(&spec.io_config.input_source, None, &StoreOptions::default()).unwrap();
     let options = IngestOptions { threads: division.threads, ..given.options() };
     let limits = Limits {
         lines: LineOptions { chunk_bytes: 200, max_row_bytes: 10_000 },

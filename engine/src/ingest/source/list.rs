@@ -3,13 +3,14 @@ use std::sync::Arc;
 
 use super::{Content, Input, object};
 use crate::error::{Error, Result};
+use crate::ingest::StoreOptions;
 use crate::ingest::spec::{InputFormat, InputSource};
 
 /// The inputs of a source, in a fixed order. Fails when there are none, or when one's format cannot be told.
 pub(crate) fn list(
     source: &InputSource,
     format: Option<&InputFormat>,
-    store_options: &[(String, String)],
+    store_options: &StoreOptions,
 ) -> Result<Vec<Input>> {
     match source {
         InputSource::Local { base_dir, filter, files } => local(base_dir.as_deref(), filter.as_deref(), files, format),
