@@ -111,6 +111,20 @@ async fn replacing_replaces_the_days_it_has_and_appending_adds() -> Result<()> {
 }
 
 #[tokio::test]
+async fn dropping_what_exists_empties_the_days_without_new_rows() -> Result<()> {
+    let place = Place::new();
+    let database = place.open().await;
+    database.ingest(place.spec(&format!("{DAY_ONE}{DAY_TWO}"), false), IngestRun::default()).await?;
+    let mut spec = place.spec(DAY_TWO, false);
+    spec.io_config.drop_existing = true;
+    let interval = "2013-08-01/2013-08-03".parse()?;
+    spec.data_schema.granularity_spec.intervals = vec![interval];
+    database.ingest(spec, IngestRun::default()).await?;
+    assert_eq!(added(&database).await, 8);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_query_that_was_planned_keeps_its_segments_through_replacement_and_kill() -> Result<()> {
     let place = Place::new();
     let database = place.open().await;
