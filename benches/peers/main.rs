@@ -1,13 +1,27 @@
 //! Henge's side of the comparison with other engines: see `run.py` beside this file.
 //!
-//! `generate` writes the Parquet file that all engines load.
+//! | mode | what it does |
+//! |---|---|
+//! | `generate` | writes the Parquet file that all engines load |
+//! | `load` | ingests it into a data directory |
+//! | `ask` | answers queries through the Rust API |
+//! | `serve` | starts the real `henge server` and answers queries through the PostgreSQL protocol |
+//!
+//! `ask` and `serve` say `ready` with the process that does the work, then answer each line of SQL with a line of JSON:
+//! `{"ms": …, "rows": [[…]]}` or `{"error": …}`.
 
 // What this program prints is its protocol.
 #![allow(clippy::print_stdout)]
 
+mod embedded;
+mod wire;
+
 use std::error::Error;
 use std::fs::File;
+use std::io::BufRead;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
 
 use henge_engine::ingest::source::wikipedia::{Format, Options, Shape, Wikipedia};
 
@@ -17,6 +31,9 @@ fn main() -> Done {
     let arguments = Arguments::read();
     match arguments.mode.as_str() {
         "generate" => generate(&arguments),
+        "load" => embedded::load(&arguments.path("--data-dir")?, &arguments.path("--parquet")?),
+        "ask" => embedded::ask(&arguments.path("--data-dir")?, arguments.number("--threads")?),
+        "serve" => wire::serve(&arguments.path("--data-dir")?, arguments.number("--threads")?),
         // `cargo test --all-targets` and a bare `cargo bench` run this without a mode: there is nothing to measure alone.
         _ => {
             println!("run python3 benches/peers/run.py");
@@ -27,10 +44,27 @@ fn main() -> Done {
 
 fn generate(arguments: &Arguments) -> Done {
     let mut options = Options::new(Shape::Wikiticker, arguments.number("--rows")?);
-    options.days = u32::try_from(arguments.number("--days")?)?;
+    options.days = arguments.number("--days")?;
     let mut file = File::create(arguments.path("--out")?)?;
     Wikipedia::new(options)?.write(Format::Parquet, &mut file)?;
     Ok(file.sync_all()?)
+}
+
+/// Rows as text, `None` for null.
+type Rows = Vec<Vec<Option<String>>>;
+
+/// Answers the SQL on standard input until it ends.
+fn answer(process: u32, mut ask: impl FnMut(&str) -> Done<Rows>) -> Done {
+    println!("ready {process}");
+    for line in std::io::stdin().lock().lines() {
+        let started = Instant::now();
+        let reply = match ask(&line?) {
+            Ok(rows) => serde_json::json!({ "ms": started.elapsed().as_secs_f64() * 1e3, "rows": rows }),
+            Err(error) => serde_json::json!({ "error": error.to_string() }),
+        };
+        println!("{reply}");
+    }
+    Ok(())
 }
 
 /// A mode, then pairs of a name and a value.
@@ -51,7 +85,7 @@ impl Arguments {
         Ok(self.rest.get(at + 1).ok_or(format!("{name} wants a value"))?)
     }
 
-    fn number(&self, name: &str) -> Done<u64> {
+    fn number<T: FromStr<Err: Error + 'static>>(&self, name: &str) -> Done<T> {
         Ok(self.value(name)?.parse()?)
     }
 

@@ -130,9 +130,10 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
         )
-        line = self.process.stdout.readline().strip()
-        if line != "ready":
-            sys.exit(f"{name} did not start: {line}")
+        ready, _, pid = self.process.stdout.readline().strip().partition(" ")
+        if ready != "ready":
+            sys.exit(f"{name} did not start: {ready} {pid}")
+        self.pid = int(pid or self.process.pid)
 
     def ask(self, sql):
         self.process.stdin.write(sql + "\n")
@@ -144,8 +145,8 @@ class Worker:
         reply["rows"] = [[cell(value) for value in row] for row in reply.get("rows", [])]
         return reply
 
-    def peak_mb(self, pid=None):
-        status = Path(f"/proc/{pid or self.process.pid}/status").read_text()
+    def peak_mb(self):
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
     def close(self):
@@ -213,7 +214,7 @@ def main():
     if options.load:
         return load_chdb(options.dir, options.parquet, options.threads)
 
-    command = [options.henge] if options.henge else ["cargo", "bench", "-q", "-p", "henge", "--bench", "peers", "--"]
+    command = [options.henge] if options.henge else ["cargo", "bench", "-q", "--workspace", "--bench", "peers", "--"]
 
     def henge(*arguments):
         subprocess.run([*map(str, command), *map(str, arguments)], check=True, cwd=ROOT, stdout=sys.stderr)
