@@ -4,6 +4,8 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::harness::contains;
+
 /// Each example, and what it must print.
 const EXAMPLES: [(&str, &[&str]); 3] = [
     ("embed", &["3 rows from memory, in 1 segments", "2 rows from a file, in 2 segments", "Avebury", "90"]),
@@ -31,8 +33,5 @@ fn run(name: &str, expected: &[&str]) -> Result<(), Failed> {
     if !output.status.success() {
         return Err(format!("{}: {errors}", output.status).into());
     }
-    match expected.iter().find(|part| !printed.contains(**part)) {
-        Some(part) => Err(format!("`{part}` is not in:\n{printed}").into()),
-        None => Ok(()),
-    }
+    contains(&printed, expected)
 }

@@ -2,12 +2,16 @@
 
 pub mod data;
 pub mod door;
+pub mod process;
 pub mod render;
+pub mod scratch;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use libtest_mimic::{Completion, Failed};
+use tokio::runtime::{Builder, Runtime};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -27,6 +31,12 @@ pub fn missing(what: impl Into<String>) -> Result<Completion, Failed> {
     }
 }
 
+/// Says that the 39,244 edits of 2015-09-12 do not lie beside the repository. They are no part of it, and nothing that
+/// can be installed, so that is no failure anywhere.
+pub fn no_real_file() -> Completion {
+    Completion::ignored_with("shared/data/wikiticker-2015-09-12-sampled.json.gz beside the repository")
+}
+
 /// The real edits of 2015-09-12, which are not part of the repository, if they lie beside it.
 pub fn wikiticker_file() -> Option<PathBuf> {
     let name = "data/wikiticker-2015-09-12-sampled.json.gz";
@@ -35,8 +45,22 @@ pub fn wikiticker_file() -> Option<PathBuf> {
     [beside, above].into_iter().find(|path| path.exists())
 }
 
-/// Runs `future` on a runtime of its own, so that trials do not wait for each other.
+/// Runs `future` on the runtime that all trials share, so that one can use what another has opened.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("threads can be started").block_on(future)
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_multi_thread().enable_all().build().expect("threads can be started"));
+    RUNTIME.block_on(future)
+}
+
+/// Fails with what `message` says unless it holds.
+pub fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(message().into()) }
+}
+
+/// Fails unless `text` has all of `parts`.
+pub fn contains(text: &str, parts: &[&str]) -> Result<(), Failed> {
+    match parts.iter().find(|part| !text.contains(**part)) {
+        Some(part) => Err(format!("`{part}` is not in:\n{text}").into()),
+        None => Ok(()),
+    }
 }

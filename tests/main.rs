@@ -1,13 +1,17 @@
 //! All tests over the public surfaces, in one binary, so that the engine is linked once.
 //!
 //! Built on libtest-mimic, because it can say of a test that it did not run, and why. With `CI` set to `true` nothing
-//! may be missing: what would be ignored elsewhere for want of a program or a file fails there.
+//! may be missing: what would be ignored elsewhere for want of a program fails there.
 
 // In a binary nothing is reachable from outside; `pub` here says: for the other modules.
 #![allow(clippy::unwrap_used, unreachable_pub)]
+// Tests stand outside: they read the environment that they pass on.
+#![allow(clippy::disallowed_methods)]
 
+mod binary;
 mod examples;
 mod harness;
+mod object_storage;
 mod oracle;
 mod sql;
 mod tidy;
@@ -18,7 +22,17 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [tidy::trials(), sql::trials(), oracle::trials(), examples::trials()];
+    let trials = [
+        tidy::trials(),
+        sql::trials(),
+        oracle::trials(),
+        examples::trials(),
+        binary::trials(),
+        object_storage::trials(),
+    ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness::door::end_shared();
+    harness::scratch::remove();
+    conclusion.exit_code()
 }

@@ -2,13 +2,18 @@
 //!
 //! With rollup `{events}` asks for the sum of the count metric, where raw rows are counted.
 
+use std::path::{Path, PathBuf};
+
+use henge::Database;
 use henge_engine::ingest::source::wikipedia::Shape;
 use libtest_mimic::{Completion, Failed, Trial};
+use tempfile::TempDir;
 
 use crate::harness::data::{self, DataSet, Rollup};
-use crate::harness::door::{Door, RawRows, Segments};
+use crate::harness::door::{Door, Embedded, Postgres, Protocol, RawRows, Segments, ingest};
+use crate::harness::process::{Server, henge, run};
 use crate::harness::render::Row;
-use crate::harness::{block_on, missing, wikiticker_file};
+use crate::harness::{block_on, contains, ensure, no_real_file, wikiticker_file};
 
 /// Asked of both shapes: these columns are in both, under the names of wikiticker.
 const QUESTIONS: [(&str, &str); 30] = [
@@ -111,18 +116,49 @@ const ROW_QUESTIONS: [(&str, &str); 8] = [
     ("median", "SELECT channel, median(added) FROM wikiticker GROUP BY channel ORDER BY channel"),
 ];
 
+/// Raw rows, and the file that they are ingested from.
+#[derive(Debug)]
+struct Rows {
+    raw: DataSet,
+    file: PathBuf,
+}
+
+/// A door, how its answers are compared, and whether rows were rolled up on their way to it.
+type AtDoor = (&'static str, fn(&Rows, Rollup) -> Result<(), Failed>, Rollup);
+
+const DOORS: [AtDoor; 5] = [
+    ("segments", agree_in_memory, Rollup::Off),
+    ("embedded::rollup_off", agree_embedded, Rollup::Off),
+    ("embedded::rollup_on", agree_embedded, Rollup::On),
+    ("pgwire::rollup_off", agree_served, Rollup::Off),
+    ("pgwire::rollup_on", agree_served, Rollup::On),
+];
+
 pub fn trials() -> Vec<Trial> {
-    vec![
-        Trial::test("oracle::segments::generated", || {
-            agree_in_memory(&DataSet { name: "wikiticker", batches: data::raw(&data::wikipedia(Shape::Wikiticker)) })
-        }),
-        Trial::ignorable_test("oracle::segments::real", || {
-            let Some(file) = wikiticker_file() else { return missing(REAL_FILE) };
-            agree_in_memory(&DataSet { name: "wikiticker", batches: data::real_rows(&file)? })?;
+    let mut trials = vec![Trial::test("oracle::segments::are_read_by_our_operators", are_read_by_our_operators)];
+    for (door, agree, rollup) in DOORS {
+        trials.push(Trial::test(format!("oracle::{door}::generated"), move || {
+            let dir = TempDir::new()?;
+            agree(&generated(dir.path())?, rollup)
+        }));
+        trials.push(Trial::ignorable_test(format!("oracle::{door}::real"), move || {
+            let Some(file) = wikiticker_file() else { return Ok(no_real_file()) };
+            agree(&real(file)?, rollup)?;
             Ok(Completion::Completed)
-        }),
-        Trial::test("oracle::segments::are_read_by_our_operators", are_read_by_our_operators),
-    ]
+        }));
+    }
+    trials
+}
+
+fn generated(dir: &Path) -> Result<Rows, Failed> {
+    let raw = DataSet { name: "wikiticker", batches: data::raw(&data::wikipedia(Shape::Wikiticker)) };
+    Ok(Rows { raw, file: data::rows_file(dir, Shape::Wikiticker)? })
+}
+
+fn real(file: PathBuf) -> Result<Rows, Failed> {
+    let raw = DataSet { name: "wikiticker", batches: data::real_rows(&file)? };
+    ensure(raw.num_rows() == 39_244, || format!("{} rows in {}", raw.num_rows(), file.display()))?;
+    Ok(Rows { raw, file })
 }
 
 /// Were it not so, the oracle would be compared with itself.
@@ -141,12 +177,38 @@ fn are_read_by_our_operators() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The 39,244 edits of 2015-09-12.
-const REAL_FILE: &str = "shared/data/wikiticker-2015-09-12-sampled.json.gz beside the repository";
+fn agree_in_memory(rows: &Rows, rollup: Rollup) -> Result<(), Failed> {
+    let door = Segments::over(std::slice::from_ref(&rows.raw));
+    block_on(agree(&rows.raw, Box::new(door), rollup))
+}
 
-fn agree_in_memory(raw: &DataSet) -> Result<(), Failed> {
-    let door = Segments::over(std::slice::from_ref(raw));
-    block_on(agree(raw, Box::new(door), Rollup::Off))
+/// A database as a library ingests the file. Of these rows none is bad, and all are counted.
+fn agree_embedded(rows: &Rows, rollup: Rollup) -> Result<(), Failed> {
+    let dir = TempDir::new()?;
+    block_on(async {
+        let database = Database::open(dir.path()).await?;
+        let report = ingest(&database, &data::wikiticker_spec(&rows.file, rollup)).await?;
+        let all_taken = report.row_stats.processed == rows.raw.num_rows() && report.reasons.is_empty();
+        ensure(all_taken, || format!("not all rows were taken: {report:?}"))?;
+        agree(&rows.raw, Box::new(Embedded::over(&database)), rollup).await?;
+        database.close().await;
+        Ok(())
+    })
+}
+
+/// `henge ingest` loads the file, `henge server` answers, by both protocols.
+fn agree_served(rows: &Rows, rollup: Rollup) -> Result<(), Failed> {
+    let dir = TempDir::new()?;
+    let (data_dir, spec) = (dir.path().join("data"), dir.path().join("spec.json"));
+    std::fs::write(&spec, data::wikiticker_spec(&rows.file, rollup).to_string())?;
+    let mut command = henge(&["ingest", "--spec"]);
+    command.arg(spec).arg("--data-dir").arg(&data_dir);
+    contains(&run(command)?.ok()?, &[&format!("Read {} rows", rows.raw.num_rows())])?;
+    let server = Server::start(&data_dir)?;
+    for protocol in [Protocol::Extended, Protocol::Simple] {
+        block_on(async { agree(&rows.raw, Box::new(Postgres::connect(server.pg, protocol).await?), rollup).await })?;
+    }
+    Ok(())
 }
 
 /// Asks both, and says where they differ.

@@ -1,7 +1,8 @@
 //! Every `tests/sql/**/*.slt` at every door.
 //!
 //! The format is sqllogictest's. Answers are compared cell by cell as PostgreSQL writes them, floats to six digits.
-//! What a file expects is true of the raw rows: that door comes first, the others must agree.
+//! What a file expects is true of the raw rows: that door comes first, the others must agree. They stand for the raw
+//! rows in DataFusion's tables, the same in segments, a database as a library, and the real binary by both protocols.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,22 +12,32 @@ use libtest_mimic::{Failed, Trial};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 use crate::harness::data::GENERATED;
-use crate::harness::door::{Door, RawRows, Segments};
+use crate::harness::door::{Door, Embedded, Postgres, Protocol, RawRows, Segments};
 use crate::harness::{block_on, root};
 
-type Open = fn() -> Box<dyn Door>;
+type Opened = Result<Box<dyn Door>, Failed>;
 
-const DOORS: [(&str, Open); 2] =
-    [("raw_rows", || Box::new(RawRows::over(&GENERATED))), ("segments", || Box::new(Segments::over(&GENERATED)))];
+const DOORS: [&str; 5] = ["raw_rows", "segments", "embedded", "pgwire_simple", "pgwire_extended"];
+
+async fn open(door: &str) -> Opened {
+    Ok(match door {
+        "raw_rows" => Box::new(RawRows::over(&GENERATED)),
+        "segments" => Box::new(Segments::over(&GENERATED)),
+        "embedded" => Box::new(Embedded::generated().await?),
+        "pgwire_simple" => Box::new(Postgres::generated(Protocol::Simple).await?),
+        "pgwire_extended" => Box::new(Postgres::generated(Protocol::Extended).await?),
+        other => return Err(format!("no door `{other}`").into()),
+    })
+}
 
 pub fn trials() -> Vec<Trial> {
     let dir = root().join("tests/sql");
     let mut trials = Vec::new();
     for file in files(&dir) {
         let name = file.strip_prefix(&dir).expect("found in it").with_extension("").display().to_string();
-        for (door, open) in DOORS {
+        for door in DOORS {
             let file = file.clone();
-            trials.push(Trial::test(format!("sql::{door}::{name}"), move || run(&file, open)));
+            trials.push(Trial::test(format!("sql::{door}::{name}"), move || run(&file, door)));
         }
     }
     assert!(!trials.is_empty(), "no file in {}", dir.display());
@@ -47,12 +58,17 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn run(file: &Path, open: Open) -> Result<(), Failed> {
+fn run(file: &Path, door: &'static str) -> Result<(), Failed> {
     block_on(async {
-        let mut runner = Runner::new(|| async { Ok(Asked(open())) });
+        let opened = || async move { open(door).await.map(Asked).map_err(|error| Refusal(failure(&error))) };
+        let mut runner = Runner::new(opened);
         runner.with_column_validator(sqllogictest::runner::default_column_validator);
         runner.run_file_async(file).await.map_err(|error| Failed::from(error.display(false).to_string()))
     })
+}
+
+fn failure(failed: &Failed) -> String {
+    failed.message().unwrap_or("no reason given").to_owned()
 }
 
 /// A door as sqllogictest wants it.

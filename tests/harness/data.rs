@@ -9,15 +9,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{BufRead, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use flate2::read::GzDecoder;
-use henge_engine::ingest::source::wikipedia::{Options, Shape, Wikipedia};
+use henge_engine::ingest::source::wikipedia::{Format, Options, Shape, Wikipedia};
 use henge_engine::model::Timestamp;
 use serde_json::{Value, json};
 
@@ -28,6 +28,12 @@ pub const ROWS: u64 = 5_000;
 pub struct DataSet {
     pub name: &'static str,
     pub batches: Vec<RecordBatch>,
+}
+
+impl DataSet {
+    pub fn num_rows(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.num_rows() as u64).sum()
+    }
 }
 
 /// Made once a process.
@@ -66,6 +72,15 @@ fn as_ingested(batch: &RecordBatch) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("cast to what the schema says")
 }
 
+/// The generated rows of this shape as a file of JSON lines, made in `dir`.
+pub fn rows_file(dir: &Path, shape: Shape) -> henge_engine::Result<PathBuf> {
+    let path = dir.join(format!("{shape}.json"));
+    let mut file = BufWriter::new(File::create(&path).expect("files can be made in a directory of ours"));
+    wikipedia(shape).write(Format::Json, &mut file)?;
+    file.into_inner().expect("what is buffered can be written");
+    Ok(path)
+}
+
 /// Whether rows that are alike are combined when they come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rollup {
@@ -98,13 +113,39 @@ const STRINGS: [&str; 15] = [
 ];
 const NUMBERS: [&str; 4] = ["metroCode", "added", "deleted", "delta"];
 
+const TUTORIAL_STRINGS: [&str; 12] = [
+    "page",
+    "language",
+    "user",
+    "unpatrolled",
+    "newPage",
+    "robot",
+    "anonymous",
+    "namespace",
+    "continent",
+    "country",
+    "region",
+    "city",
+];
+
+/// How a file of the tutorial's shape is ingested, in Druid's JSON; every row stays as it is.
+pub fn tutorial_spec(file: &Path) -> Value {
+    let dimensions = TUTORIAL_STRINGS.into_iter().map(Value::from).collect();
+    task(file, ("wikipedia", "timestamp"), dimensions, Rollup::Off)
+}
+
 /// How a file of the stream's shape is ingested, in Druid's JSON. Rollup leaves out the comments, and counts.
 pub fn wikiticker_spec(file: &Path, rollup: Rollup) -> Value {
     let kept = STRINGS.into_iter().filter(|name| rollup == Rollup::Off || *name != "comment");
     let mut dimensions: Vec<Value> = kept.map(Value::from).collect();
     dimensions.push(json!({"type": "long", "name": "metroCode"}));
-    let mut metrics: Vec<Value> =
-        NUMBERS[1..].iter().map(|name| json!({"type": "longSum", "name": name, "fieldName": name})).collect();
+    task(file, ("wikiticker", "time"), dimensions, rollup)
+}
+
+/// A task that loads `file`; several segments a day, so that they are merged when queried.
+fn task(file: &Path, (data_source, time): (&str, &str), dimensions: Vec<Value>, rollup: Rollup) -> Value {
+    let sum = |name: &&str| json!({"type": "longSum", "name": name, "fieldName": name});
+    let mut metrics: Vec<Value> = NUMBERS[1..].iter().map(sum).collect();
     if rollup == Rollup::On {
         metrics.push(json!({"type": "count", "name": "count"}));
     }
@@ -112,8 +153,8 @@ pub fn wikiticker_spec(file: &Path, rollup: Rollup) -> Value {
         "type": "index_parallel",
         "spec": {
             "dataSchema": {
-                "dataSource": "wikiticker",
-                "timestampSpec": {"column": "time", "format": "iso"},
+                "dataSource": data_source,
+                "timestampSpec": {"column": time, "format": "iso"},
                 "dimensionsSpec": {"dimensions": dimensions},
                 "metricsSpec": metrics,
                 "granularitySpec": {
@@ -129,7 +170,7 @@ pub fn wikiticker_spec(file: &Path, rollup: Rollup) -> Value {
                 "inputFormat": {"type": "json"},
                 "appendToExisting": false,
             },
-            "tuningConfig": {"type": "index_parallel"},
+            "tuningConfig": {"type": "index_parallel", "maxRowsPerSegment": 1_000},
         },
     })
 }

@@ -1,5 +1,7 @@
 //! The doors at which the same question must get the same answer.
 
+mod embedded;
+mod postgres;
 mod segments;
 
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use henge_engine::session::{Runtime, RuntimeOptions, Session, SessionOptions};
 use super::data::DataSet;
 use super::render::{self, Row};
 
+pub use self::embedded::{Embedded, ingest};
+pub use self::postgres::{Postgres, Protocol, end_shared, shared_address};
 pub use self::segments::Segments;
 
 /// Somewhere that answers SQL. An error is what a person is shown.
@@ -56,7 +60,7 @@ impl Door for RawRows {
 }
 
 /// All rows that a session answers.
-pub async fn ask_session(session: &Session, sql: &str) -> Result<Vec<Row>, String> {
+async fn ask_session(session: &Session, sql: &str) -> Result<Vec<Row>, String> {
     let frame = session.sql(sql).await.map_err(|error| error.to_string())?;
     let batches = frame.collect().await;
     let batches = batches.map_err(|error| henge_engine::session::error_from_datafusion(error).to_string())?;

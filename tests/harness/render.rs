@@ -7,7 +7,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 /// A row as text, a cell for each column.
 pub type Row = Vec<String>;
 
-const NULL: &str = "NULL";
+/// How a null is shown.
+pub const NULL: &str = "NULL";
 
 /// The rows of `batches` in their order.
 pub fn rows(batches: &[RecordBatch]) -> Vec<Row> {

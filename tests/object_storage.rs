@@ -1,0 +1,109 @@
+//! Ingestion from a real S3 server, and from the same by plain HTTP.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::harness::{missing, root};
+
+const EDITS: &str = "{\"time\":\"2015-09-12T00:00:00Z\",\"page\":\"Stonehenge\",\"added\":17}\n\
+                     {\"time\":\"2015-09-13T01:00:00Z\",\"page\":\"Avebury\",\"added\":25}\n";
+
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::ignorable_test("object_storage::edits_are_ingested_from_s3_and_http", edits_are_ingested)]
+}
+
+fn edits_are_ingested() -> Result<Completion, Failed> {
+    if !Command::new(python()).args(["-c", "import moto, boto3"]).stderr(Stdio::null()).status()?.success() {
+        return missing("moto, an S3 server: `pip install 'moto[server]'`");
+    }
+    let dir = tempfile::tempdir()?;
+    let (plain, zipped) = (dir.path().join("plain.json"), dir.path().join("zipped.json.gz"));
+    std::fs::write(&plain, EDITS)?;
+    let mut gzip = flate2::write::GzEncoder::new(std::fs::File::create(&zipped)?, flate2::Compression::fast());
+    gzip.write_all(EDITS.as_bytes())?;
+    gzip.finish()?;
+    let s3 = S3::start(&[plain.as_path(), zipped.as_path()])?;
+
+    let data = dir.path().join("data");
+    s3.ingest(&data, "whole", &["s3://edits/days/plain.json", "s3://edits/days/zipped.json.gz"])?;
+    s3.ingest(&data, "http", &[&format!("{}/edits/days/plain.json", s3.endpoint)])?;
+    let refused = s3.ingest(&data, "none", &["s3://edits/days/absent.json"]).expect_err("there is no such object");
+    assert!(refused.contains("s3://edits/days/absent.json"), "{refused}");
+
+    let spec = dir.path().join("prefix.json");
+    std::fs::write(
+        &spec,
+        r#"{"dataSchema": {"dataSource": "prefix", "timestampSpec": {"column": "time"}},
+            "ioConfig": {"inputSource": {"type": "s3", "prefixes": ["s3://edits/days/"]}, "inputFormat": {"type": "json"}}}"#,
+    )?;
+    s3.henge(&data, "ingest", &["--spec", &spec.to_string_lossy()])?;
+    let sql = "SELECT (SELECT SUM(added) FROM whole), (SELECT SUM(added) FROM http), (SELECT SUM(added) FROM prefix)";
+    let answer = s3.henge(&data, "sql", &[sql, "--format", "csv"])?;
+    assert_eq!(answer.lines().last(), Some("84,42,84"), "{answer}");
+    Ok(Completion::Completed)
+}
+
+/// With `HENGE_TEST_PYTHON` another one than the first in the path.
+fn python() -> String {
+    std::env::var("HENGE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// Ends when dropped.
+struct S3 {
+    server: Child,
+    endpoint: String,
+}
+
+impl S3 {
+    fn start(files: &[&Path]) -> Result<Self, Failed> {
+        let mut server = Command::new(python())
+            .arg(root().join("tests/harness/s3.py"))
+            .args(files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut endpoint = String::new();
+        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut endpoint)?;
+        match endpoint.trim() {
+            "" => Err("the S3 server ended before it said where it listens".into()),
+            endpoint => Ok(Self { endpoint: endpoint.to_owned(), server }),
+        }
+    }
+
+    fn ingest(&self, data: &Path, data_source: &str, urls: &[&str]) -> Result<String, String> {
+        let flags = ["--data-source", data_source, "--time-column", "time"];
+        self.henge(data, "ingest", &[urls, &flags].concat())
+    }
+
+    /// What the real binary prints, on standard output if it succeeds.
+    fn henge(&self, data: &Path, command: &str, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_henge"))
+            .arg(command)
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(data)
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_ALLOW_HTTP", "true")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "a")
+            .env("AWS_SECRET_ACCESS_KEY", "b")
+            .output()
+            .map_err(|error| error.to_string())?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
