@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 /// Nothing that is tested takes so long, even in a debug build on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The binary, in an environment that sets no option of it.
 pub fn henge(arguments: &[&str]) -> Command {
