@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use crate::{Done, Rows, answer};
+use crate::{Done, answer};
 
 /// What the server prints before the address of its PostgreSQL door.
 const ADDRESS: &str = "PostgreSQL: ";
