@@ -102,6 +102,8 @@ impl Disk for LocalDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        // "" is the parent of a relative path with one part: the working directory.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         // Windows has no way to sync a directory; NTFS journals names by itself.
         if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
     }
@@ -115,7 +117,7 @@ impl Disk for LocalDisk {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        // "" is the parent of a relative path with one part: the working directory.
+        // The working directory, as above.
         if path.as_os_str().is_empty() { Ok(true) } else { path.try_exists() }
     }
 
