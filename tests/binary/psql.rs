@@ -71,7 +71,7 @@ fn lists(server: SocketAddr) -> Result<(), Failed> {
 fn describes(server: SocketAddr) -> Result<(), Failed> {
     let printed = psql(server, &[], "\\d wikipedia")?.ok()?;
     contains(&printed, &["Table \"druid.wikipedia\""])?;
-    has_line(&printed, &["__time", "timestamp without time zone", "", "not null", ""])?;
+    has_line(&printed, &["__time", "timestamp(3) without time zone", "", "not null", ""])?;
     has_line(&printed, &["newPage", "text", "", "", ""])?;
     has_line(&printed, &["added", "bigint", "", "", ""])?;
     let verbose = psql(server, &[], "\\d+ wikiticker")?.ok()?;
