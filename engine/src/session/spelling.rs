@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Statement, UnaryOperator, Value, VisitMut, VisitorMut,
+    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Statement, TableFactor, UnaryOperator, Value, VisitMut,
+    VisitorMut,
 };
 
 use super::{HengeOptions, SqlDialect};
@@ -29,6 +30,17 @@ impl VisitorMut for Rewrite<'_> {
         match fetch_first(query) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Box<Error>> {
+        match table {
+            // The planner would pass it over, and the answer be of all rows.
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                let error = Error::unsupported("`TABLESAMPLE` is not supported; use `WHERE random() < 0.1`");
+                ControlFlow::Break(Box::new(error.with_sqlstate("0A000")))
+            }
+            _ => ControlFlow::Continue(()),
         }
     }
 
