@@ -8,15 +8,18 @@ use crate::harness::door::{Door, RawRows, shared_address};
 use crate::harness::process::{Ended, run};
 use crate::harness::{block_on, contains, ensure, missing};
 
+/// Asks a server something by psql.
+type Check = fn(SocketAddr) -> Result<(), Failed>;
+
 pub fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn(SocketAddr) -> Result<(), Failed>); 5] = [
+    let trials: [(&str, Check); 5] = [
         ("lists_what_there_is", lists),
         ("describes_a_data_source", describes),
         ("prints_groups", groups),
         ("shows_where_an_error_is", errors),
         ("copies_out", copies),
     ];
-    let trial = |(name, run): (&str, fn(SocketAddr) -> Result<(), Failed>)| {
+    let trial = |(name, run): (&str, Check)| {
         Trial::ignorable_test(format!("binary::psql::{name}"), move || {
             if !is_there() {
                 return missing("psql");
