@@ -283,6 +283,7 @@ fn ingest_within(
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         notes,
     };
+    report.check_some_taken()?;
     Ok(IngestOutcome { segments, report })
 }
 

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::ignorable_test("binary::ingestion::real_edits_rolled_up_over_psql", || real_edits(Rollup::On)),
         Trial::test("binary::ingestion::is_submitted_to_a_running_server", onto_a_running_server),
         Trial::test("binary::ingestion::bad_rows_are_counted_shown_and_kept", bad_rows),
+        Trial::test("binary::ingestion::input_that_does_not_fit_publishes_nothing", nothing_fits),
         Trial::test("binary::ingestion::too_many_bad_rows_publish_nothing", too_many_bad_rows),
         Trial::test("binary::ingestion::replaces_unless_it_appends", append_and_replace),
         Trial::test("binary::ingestion::every_format_gives_the_same_rows", formats),
@@ -121,6 +122,19 @@ fn bad_rows() -> Result<(), Failed> {
     ensure(kept.lines().count() == 4, || kept)?;
     let answer = place.sql("SELECT page, added FROM wiki ORDER BY page")?;
     ensure(answer == ["A,1", "D,8", "E,"], || format!("{answer:?}"))
+}
+
+fn nothing_fits() -> Result<(), Failed> {
+    let place = Place::with_day_one()?;
+    let file = place.file("one.json", DAY_ONE)?;
+    let path = file.display().to_string();
+    let arguments = ["ingest", &path, "--data-source", "wiki", "--time-column", "timestamp"];
+    let error = run(place.henge(&arguments))?.failed_with(2)?;
+    contains(&error, &["none of the", "no `timestamp`; there is `time`, `page`", "one.json:1"])?;
+    let error = run(place.henge(&["ingest", &path, &path, "--data-source", "wiki", "--time-column", "time"]))?;
+    contains(&error.failed_with(2)?, &["one.json", "twice"])?;
+    let answer = place.sql("SELECT SUM(added) FROM wiki")?;
+    ensure(answer == ["7"], || format!("{answer:?}"))
 }
 
 fn too_many_bad_rows() -> Result<(), Failed> {

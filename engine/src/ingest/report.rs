@@ -124,6 +124,18 @@ impl IngestReport {
     }
 }
 
+impl IngestReport {
+    /// Fails if there were rows and something was wrong with each: the spec does not fit the input.
+    pub(super) fn check_some_taken(&self) -> Result<()> {
+        let rows = self.rows_read();
+        if rows == 0 || self.row_stats.unparseable < rows {
+            return Ok(());
+        }
+        let shown = shown(self.unparseable_events.iter());
+        Err(Error::invalid_input(format!("none of the {rows} rows that were read could be taken: {shown}")))
+    }
+}
+
 /// Longest row shown in a report, in bytes.
 const SHOWN_BYTES: usize = 1000;
 
@@ -203,8 +215,13 @@ impl BadRows {
 }
 
 fn too_many(limit: u64, first: &[(usize, BadRow)]) -> Error {
-    let shown = first.iter().take(5).map(|(_, row)| row.to_string()).collect::<Vec<_>>().join("; ");
+    let shown = shown(first.iter().map(|(_, row)| row));
     Error::invalid_input(format!("more than {limit} rows could not be parsed (`maxParseExceptions`): {shown}"))
+}
+
+/// The first few bad rows, in a message.
+fn shown<'a>(rows: impl Iterator<Item = &'a BadRow>) -> String {
+    rows.take(5).map(BadRow::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Worker<'_> {
         let event = match time.map_or_else(|| plan.time.read(&self.row, line, value), Ok) {
             Ok(event) => event,
             Err(NoTime::Missing) => {
-                let message = format!("no `{}`", plan.time_column);
+                let message = format!("no `{}`{}", plan.time_column, fields_of(&self.row));
                 return self.refuse(place, Reason::MissingTimestamp, message, None);
             }
             Err(NoTime::Bad) => {
@@ -276,6 +276,17 @@ impl Worker<'_> {
         stats.thrown_away += self.stats.thrown_away;
         stats.unparseable += self.stats.unparseable;
         Ok(())
+    }
+}
+
+/// The names that a row has, for whoever mistyped one; not too many of them.
+fn fields_of(row: &Row) -> String {
+    const NAMED: usize = 12;
+    let order = row.order();
+    let names = order.iter().take(NAMED).map(|&field| format!("`{}`", row.fields.name(field))).collect::<Vec<_>>();
+    match order.len() {
+        0 => String::new(),
+        len => format!("; there is {}{}", names.join(", "), if len > NAMED { ", …" } else { "" }),
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -6,12 +7,29 @@ use crate::error::{Error, Result};
 use crate::ingest::StoreOptions;
 use crate::ingest::spec::{InputFormat, InputSource};
 
-/// The inputs of a source, in a fixed order. Fails when there are none, or when one's format cannot be told.
+/// The inputs of a source, in a fixed order. Fails when there are none, when one's format cannot be told, or when one
+/// is named twice: its rows would count twice.
 pub(crate) fn list(
     source: &InputSource,
     format: Option<&InputFormat>,
     store_options: &StoreOptions,
 ) -> Result<Vec<Input>> {
+    let inputs = of_source(source, format, store_options)?;
+    let mut seen = HashSet::new();
+    for input in &inputs {
+        let place = match &input.content {
+            Content::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            Content::Open(_) if input.name.contains("://") => PathBuf::from(&*input.name),
+            Content::Open(_) | Content::Batches(_) => continue,
+        };
+        if !seen.insert(place) {
+            return Err(Error::invalid_input(format!("`{}` is to be read twice; name each input once", input.name)));
+        }
+    }
+    Ok(inputs)
+}
+
+fn of_source(source: &InputSource, format: Option<&InputFormat>, store_options: &StoreOptions) -> Result<Vec<Input>> {
     match source {
         InputSource::Local { base_dir, filter, files } => local(base_dir.as_deref(), filter.as_deref(), files, format),
         InputSource::Inline { data } => {
@@ -26,7 +44,7 @@ pub(crate) fn list(
         | InputSource::Google { uris, prefixes }
         | InputSource::AzureStorage { uris, prefixes } => object::list(uris, prefixes, format, store_options),
         InputSource::Combining { delegates } => {
-            let inputs = delegates.iter().map(|delegate| list(delegate, format, store_options));
+            let inputs = delegates.iter().map(|delegate| of_source(delegate, format, store_options));
             Ok(inputs.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
         }
     }
