@@ -1,5 +1,6 @@
 //! The HTTP front door: JSON to a call and back. Paths are Druid's.
 
+mod body;
 mod page;
 mod sql;
 mod status;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use henge_catalog::Database;
@@ -71,11 +72,16 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
         .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(api)
 }
 
 async fn not_found() -> Failure {
     Failure(Error::not_found("there is nothing at this path"))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Failure(Error::invalid_input(format!("`{}` does not take {method}", uri.path())))
 }
 
 /// An error as an answer, in the shape of Druid's.

@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("binary::server::term_and_int_end_it_and_release_the_directory", signals),
         Trial::test("binary::server::ends_although_queries_run_and_clients_do_not_read", ended_while_busy),
         Trial::test("binary::server::garbage_ends_only_its_own_connection", garbage),
+        Trial::test("binary::server::wrong_requests_are_answered_as_other_errors", wrong_requests),
         Trial::test("binary::server::another_database_is_unknown", unknown_database),
         Trial::test("binary::server::what_would_change_the_catalogue_is_refused", refused),
         Trial::test("binary::server::henge_sql_asks_the_server_or_the_directory", sql),
@@ -130,10 +131,35 @@ fn send(to: SocketAddr, bytes: &[u8]) -> Result<(), Failed> {
     }
 }
 
+/// Each with what its answer must say.
+const WRONG_REQUESTS: [(&str, &str, &str, &str); 5] = [
+    ("POST /druid/v2/sql", "application/json", "{\"query\":", "the body is not JSON"),
+    ("POST /druid/v2/sql", "application/json", "{\"query\": 7}", "line 1 column 11"),
+    ("POST /druid/v2/sql", "text/plain", "{\"query\": \"SELECT 1\"}", "content-type: application/json"),
+    ("GET /druid/v2/sql", "application/json", "", "does not take GET"),
+    ("GET /druid/indexer/v1/tasks?max=many", "application/json", "", "invalid digit"),
+];
+
+fn wrong_requests() -> Result<(), Failed> {
+    let place = Place::new()?;
+    let server = place.serve()?;
+    for (request, kind, body, words) in WRONG_REQUESTS {
+        let head = format!("{request} HTTP/1.1\r\nhost: henge\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+        let answer = exchange(server.http, &format!("{head}content-length: {}\r\n\r\n{body}", body.len()))?;
+        contains(&answer, &["HTTP/1.1 400", "application/json", "\"errorCode\":\"InvalidInput\"", words])?;
+    }
+    Ok(())
+}
+
 fn ask_http(server: &Server, path: &str) -> Result<String, Failed> {
-    let mut stream = TcpStream::connect(server.http)?;
+    exchange(server.http, &format!("GET {path} HTTP/1.1\r\nhost: henge\r\nconnection: close\r\n\r\n"))
+}
+
+/// Sends a request, and reads the answer to its end.
+fn exchange(to: SocketAddr, request: &str) -> Result<String, Failed> {
+    let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: henge\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -179,9 +205,13 @@ fn sql() -> Result<(), Failed> {
     let query = "SELECT page, SUM(added) FROM wiki GROUP BY page ORDER BY page";
     let expected = ["A,5", "B,2"];
     ensure(place.sql(query)? == expected, || "not of the directory".to_owned())?;
+    let error = run(place.henge(&["sql", "SELECT 1; SELECT 2"]))?.failed_with(2)?;
+    contains(&error, &["one statement"])?;
     let server = place.serve()?;
     ensure(place.sql(query)? == expected, || "not of the server on the directory".to_owned())?;
     let error = run(place.henge(&["sql", "SELECT nope FROM wiki"]))?.failed_with(2)?;
     contains(&error, &["nope"])?;
+    let error = run(place.henge(&["sql", "SELECT 1; SELECT 2"]))?.failed_with(2)?;
+    contains(&error, &["one statement"])?;
     ensure(ask(&server, query)?.len() == 2, || "the server is gone".to_owned())
 }

@@ -10,6 +10,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::held;
 use super::print::{Answer, Kind};
+use super::sql::not_one_statement;
 use crate::config::Config;
 use crate::pg_catalog::DATABASE;
 
@@ -68,6 +69,7 @@ fn wrong_address(server: &str) -> Error {
 
 fn told(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
+        Some(told) if told.message().starts_with("cannot insert multiple commands") => not_one_statement(),
         Some(told) => {
             let hint = told.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             Error::invalid_input(format!("{}{hint}", told.message()))

@@ -65,14 +65,20 @@ pub(super) async fn ask(database: &Database, query: &str, queries: &Handle) -> R
     pg_catalog::install(&session, &pg_catalog::Facts { user: DATABASE.to_string(), pid: std::process::id() as i32 })?;
     let query = query.to_string();
     let task = queries.spawn(async move {
-        let mut answer = Answer::default();
-        for statement in session.parse(&query)? {
-            let plan = session.plan(statement).await?;
-            answer = collect(&session, plan).await?;
-        }
-        Ok(answer)
+        let mut statements = session.parse(&query)?;
+        let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
+            return Err(not_one_statement());
+        };
+        let plan = session.plan(statement).await?;
+        collect(&session, plan).await
     });
     task.await.map_err(|error| Error::runtime_failure("the query stopped unexpectedly").with_source(error))?
+}
+
+/// An answer has one set of columns.
+pub(super) fn not_one_statement() -> Error {
+    Error::invalid_input("`henge sql` takes one statement; use psql for several, or call it once for each")
+        .with_sqlstate("42601")
 }
 
 async fn collect(session: &Session, plan: LogicalPlan) -> Result<Answer> {

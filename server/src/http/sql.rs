@@ -6,7 +6,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::json::StructMode;
 use arrow::json::writer::{JsonFormat, WriterBuilder};
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -19,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::body::JsonBody;
 use super::{Answer, Api};
 
 /// Pieces that may wait for a slow client.
@@ -94,7 +94,7 @@ impl ResultFormat {
     }
 }
 
-pub(super) async fn sql(State(api): State<Arc<Api>>, Json(request): Json<Request>) -> Answer<Response> {
+pub(super) async fn sql(State(api): State<Arc<Api>>, JsonBody(request): JsonBody<Request>) -> Answer<Response> {
     request.check()?;
     let format = request.result_format;
     let (pieces, answer) = mpsc::channel(PIECES_AHEAD);

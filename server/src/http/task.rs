@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use henge_catalog::database::IngestRun;
 use henge_catalog::store::{TaskRecord, TaskStatus};
 use henge_engine::Error;
@@ -11,6 +11,7 @@ use henge_engine::ingest::IngestionSpec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{JsonBody, Parameters};
 use super::{Answer, Api};
 
 /// Tasks listed unless said.
@@ -22,7 +23,7 @@ pub(super) struct Listing {
 }
 
 /// Starts a task, and answers with its id once it is recorded.
-pub(super) async fn submit(State(api): State<Arc<Api>>, Json(body): Json<Value>) -> Answer<Json<Value>> {
+pub(super) async fn submit(State(api): State<Arc<Api>>, JsonBody(body): JsonBody<Value>) -> Answer<Json<Value>> {
     let id = body.get("id").and_then(Value::as_str).map(str::to_string);
     let spec = spec(&body)?;
     let id =
@@ -76,7 +77,7 @@ async fn record(api: &Api, id: &str) -> henge_engine::Result<TaskRecord> {
     api.database.task(id).await?.ok_or_else(|| Error::not_found(format!("there is no task `{id}`")))
 }
 
-pub(super) async fn list(State(api): State<Arc<Api>>, Query(listing): Query<Listing>) -> Answer<Json<Value>> {
+pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Parameters<Listing>) -> Answer<Json<Value>> {
     let records = api.database.tasks(listing.max.unwrap_or(LISTED)).await?;
     Ok(Json(records.iter().map(described).collect()))
 }
