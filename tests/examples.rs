@@ -9,7 +9,7 @@ use crate::harness::contains;
 /// Each example, and what it must print.
 const EXAMPLES: [(&str, &[&str]); 3] = [
     ("embed", &["3 rows from memory, in 1 segments", "2 rows from a file, in 2 segments", "Avebury", "90"]),
-    ("datafusion_extension", &["Wales", "France", "SegmentScanExec", "SegmentAggregateExec"]),
+    ("datafusion_extension", &["Wales", "France", "SegmentScanExec", "SegmentGroupExec"]),
     ("custom_aggregate", &["Druid      | 100", "Stonehenge | 4"]),
 ];
 

@@ -166,7 +166,7 @@ fn are_read_by_our_operators() -> Result<(), Failed> {
     let raw = DataSet { name: "wikiticker", batches: data::raw(&data::wikipedia(Shape::Wikiticker)) };
     let mut door = Segments::over(&[raw]);
     for (sql, operator) in [
-        ("SELECT channel, COUNT(*), SUM(added) FROM wikiticker GROUP BY channel", "SegmentAggregateExec"),
+        ("SELECT channel, COUNT(*), SUM(added) FROM wikiticker GROUP BY channel", "SegmentGroupExec"),
         ("SELECT page, user FROM wikiticker WHERE channel = '#en.wikipedia' AND added > 100", "SegmentScanExec"),
     ] {
         let plan = block_on(door.ask(&format!("EXPLAIN {sql}")))?;

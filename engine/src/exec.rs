@@ -1,8 +1,9 @@
 //! Physical operators over segments.
 //!
 //! Owns [`SegmentScanExec`], which reads selected rows, [`SegmentAggregateExec`], which folds them over dictionary codes
-//! into the states of partial aggregates, and what both stand on: [`Predicate`]s bound to a segment's dictionaries and
-//! indexes, work shared among output partitions, rows gathered late. Never plans.
+//! into the states of partial aggregates, [`SegmentGroupExec`], which does whole aggregations, and what they stand on:
+//! [`Predicate`]s bound to a segment's dictionaries and indexes, ordinals that number a dimension's values across
+//! segments, work shared among output partitions, rows gathered late. Never plans.
 //!
 //! Invariants: an operator's answer is that of DataFusion's own operators over the same rows; each selected row is
 //! given out by exactly one output partition of an execution; no poll works longer than a morsel of some blocks; a
@@ -12,6 +13,7 @@ mod block_pruning;
 mod code_set;
 mod morsel;
 mod options;
+mod ordinals;
 mod predicate;
 mod reader;
 mod scan_work;
@@ -22,10 +24,11 @@ mod selection;
 use std::sync::Arc;
 
 pub use options::{HengeOptions, SqlDialect};
+pub use ordinals::OrdinalCache;
 pub use predicate::{DimensionPredicate, Predicate, TimeRanges};
 pub use reader::arrow_field;
 pub(crate) use segment_aggregate::is_integral;
-pub use segment_aggregate::{Fold, GroupKey, SegmentAggregateExec, TimeKey};
+pub use segment_aggregate::{Fold, GroupKey, SegmentAggregateExec, SegmentGroupExec, TimeKey, Top};
 pub use segment_scan::{ScanSource, SegmentScanExec};
 
 use crate::model::{Interval, SegmentId};

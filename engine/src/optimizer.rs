@@ -2,33 +2,42 @@
 //! that of the plan it was given.
 
 mod segment_aggregate;
+mod segment_group;
 
 use std::sync::Arc;
 
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use segment_aggregate::SegmentAggregateRule;
+pub use segment_group::SegmentGroupRule;
 
-/// Our physical rules. They belong right before DataFusion's `CombinePartialFinalAggregate`, which would otherwise merge
-/// the two aggregations that they look for; [`all_physical_rules`] puts them there.
-pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    vec![Arc::new(SegmentAggregateRule)]
+type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+
+/// Our physical rules. Each has its place in DataFusion's list, where [`all_physical_rules`] puts it.
+pub fn physical_rules() -> Rules {
+    vec![Arc::new(SegmentGroupRule), Arc::new(SegmentAggregateRule)]
 }
 
 /// DataFusion's physical rules with ours among them.
-pub fn all_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+pub fn all_physical_rules() -> Rules {
     with_ours(PhysicalOptimizer::new().rules)
 }
 
-/// `rules` with ours among them: at their place in DataFusion's list, else at the end.
-pub fn with_ours(
-    mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
-) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+/// `rules` with ours among them: at their places in DataFusion's list, else at the end.
+pub fn with_ours(mut rules: Rules) -> Rules {
     rules.retain(|rule| physical_rules().iter().all(|ours| ours.name() != rule.name()));
-    let before = CombinePartialFinalAggregate::new();
-    let at = rules.iter().position(|rule| rule.name() == before.name()).unwrap_or(rules.len());
-    rules.splice(at..at, physical_rules());
+    // The groups come partitioned in another way than those of a final aggregation: what others require of them is
+    // looked after later.
+    insert(&mut rules, Arc::new(SegmentGroupRule), EnsureRequirements::new().name());
+    // It would merge the two aggregations, of which we want the first.
+    insert(&mut rules, Arc::new(SegmentAggregateRule), CombinePartialFinalAggregate::new().name());
     rules
+}
+
+fn insert(rules: &mut Rules, rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>, before: &str) {
+    let at = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
+    rules.insert(at, rule);
 }

@@ -40,6 +40,7 @@ pub use self::error::error_from_datafusion;
 pub use self::label::output_label;
 pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
+use crate::exec::OrdinalCache;
 use crate::optimizer;
 
 /// The catalog of every session: the database, as PostgreSQL's clients see it.
@@ -54,7 +55,10 @@ pub const SCHEMA: &str = "druid";
 pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(crate::function::all());
     builder.aggregate_functions().get_or_insert_with(Vec::new).extend(crate::aggregate::all());
-    let config = builder.config().take().unwrap_or_default();
+    let mut config = builder.config().take().unwrap_or_default();
+    if config.get_extension::<OrdinalCache>().is_none() {
+        config = config.with_extension(Arc::new(OrdinalCache::default()));
+    }
     builder = match config.options().extensions.get::<HengeOptions>() {
         Some(_) => builder.with_config(config),
         None => builder.with_config(config.with_option_extension(HengeOptions::default())),

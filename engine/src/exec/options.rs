@@ -21,6 +21,9 @@ pub struct HengeOptions {
     pub approximate_count_distinct: bool,
     /// Whether partial aggregates run on dictionary codes, where they can. Off, DataFusion's own operators do it all.
     pub segment_aggregate: bool,
+    /// Whether whole aggregations do, with one code space for all segments. Off, each segment is aggregated by itself
+    /// and DataFusion puts the groups together.
+    pub segment_group: bool,
     /// Whether conditions on `__time` and on string dimensions are answered from dictionaries and indexes. Off,
     /// DataFusion filters rows; segments and blocks are still skipped by time.
     pub filter_pushdown: bool,
@@ -39,6 +42,7 @@ impl HengeOptions {
             dialect,
             approximate_count_distinct: dialect == SqlDialect::Druid,
             segment_aggregate: true,
+            segment_group: true,
             filter_pushdown: true,
         }
     }
@@ -75,6 +79,7 @@ impl ExtensionOptions for HengeOptions {
             }
             "approximate_count_distinct" => self.approximate_count_distinct = switch(key, value)?,
             "segment_aggregate" => self.segment_aggregate = switch(key, value)?,
+            "segment_group" => self.segment_group = switch(key, value)?,
             "filter_pushdown" => self.filter_pushdown = switch(key, value)?,
             other => {
                 let message = format!("unrecognized configuration parameter `henge.{other}`");
@@ -109,6 +114,11 @@ impl ExtensionOptions for HengeOptions {
                 "segment_aggregate",
                 self.segment_aggregate.to_string(),
                 "Whether partial aggregates run on dictionary codes, where they can",
+            ),
+            entry(
+                "segment_group",
+                self.segment_group.to_string(),
+                "Whether whole aggregations run on dictionary codes, where they can",
             ),
             entry(
                 "filter_pushdown",

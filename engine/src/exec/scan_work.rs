@@ -26,7 +26,7 @@ pub(super) struct ScanWork {
 }
 
 impl ScanWork {
-    fn new(segments: &[VisibleSegment], direction: Direction, context: &TaskContext) -> Self {
+    pub(super) fn new(segments: &[VisibleSegment], direction: Direction, context: &TaskContext) -> Self {
         let num_rows = segments.iter().map(|visible| visible.segment.num_rows());
         Self {
             queue: WorkQueue::new(num_rows, direction),
@@ -55,31 +55,37 @@ impl ScanWork {
     }
 }
 
-/// The executions of a plan that have not been begun by all their partitions.
+/// What the output partitions of each execution of a plan share, for the executions that have not been begun by all of
+/// them.
 ///
 /// A plan may be executed again, also while it still runs. The partitions of one execution are told by their task
 /// context, and by none of them beginning twice.
-#[derive(Debug, Default)]
-pub(super) struct Executions(Mutex<Vec<Execution>>);
+#[derive(Debug)]
+pub(super) struct Executions<S>(Mutex<Vec<Execution<S>>>);
+
+impl<S> Default for Executions<S> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 #[derive(Debug)]
-struct Execution {
+struct Execution<S> {
     /// Held weakly: it keeps the address from being used again.
     context: Weak<TaskContext>,
     begun: Vec<bool>,
-    work: Arc<ScanWork>,
+    shared: Arc<S>,
 }
 
-impl Executions {
-    /// The work that `partition` of `partitions` takes part in.
+impl<S> Executions<S> {
+    /// What `partition` of `partitions` shares with the others; the first to begin makes it.
     pub(super) fn begin(
         &self,
         partition: usize,
         partitions: usize,
         context: &Arc<TaskContext>,
-        segments: &[VisibleSegment],
-        direction: Direction,
-    ) -> Result<Arc<ScanWork>> {
+        make: impl FnOnce() -> S,
+    ) -> Result<Arc<S>> {
         if partition >= partitions {
             return Err(Error::defensive(format!("there is no partition {partition} among {partitions}")).into());
         }
@@ -88,15 +94,14 @@ impl Executions {
         let this = Arc::downgrade(context);
         let found = executions.iter().position(|other| other.context.ptr_eq(&this) && !other.begun[partition]);
         let at = found.unwrap_or_else(|| {
-            let work = Arc::new(ScanWork::new(segments, direction, context));
-            executions.push(Execution { context: this, begun: vec![false; partitions], work });
+            executions.push(Execution { context: this, begun: vec![false; partitions], shared: Arc::new(make()) });
             executions.len() - 1
         });
         executions[at].begun[partition] = true;
-        let work = Arc::clone(&executions[at].work);
+        let shared = Arc::clone(&executions[at].shared);
         if executions[at].begun.iter().all(|begun| *begun) {
             executions.swap_remove(at);
         }
-        Ok(work)
+        Ok(shared)
     }
 }

@@ -1,10 +1,15 @@
-//! Partial aggregates over segments, folded over dictionary codes and block statistics.
+//! Aggregates over segments, folded over dictionary codes and block statistics: partial ones, and whole ones.
 
 mod accumulator;
+mod distinct;
 mod grouping;
 mod interner;
+mod key;
+mod run;
 mod stream;
+mod table;
 mod time_key;
+mod whole;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +30,7 @@ use futures::StreamExt;
 use self::stream::{AggregateStream, Plan};
 pub use self::time_key::TimeKey;
 pub(crate) use self::time_key::is_integral;
+pub use self::whole::{SegmentGroupExec, Top};
 use super::SegmentScanExec;
 use crate::error::Error;
 
@@ -58,6 +64,10 @@ pub enum Fold {
     Average {
         column: usize,
     },
+    /// Exact, of a string column with one value a row. Only in a whole aggregation: it has no state to hand on.
+    CountDistinct {
+        column: usize,
+    },
 }
 
 impl Fold {
@@ -68,7 +78,8 @@ impl Fold {
             | Self::Sum { column }
             | Self::Min { column }
             | Self::Max { column }
-            | Self::Average { column } => Some(*column),
+            | Self::Average { column }
+            | Self::CountDistinct { column } => Some(*column),
         }
     }
 }
@@ -82,6 +93,7 @@ impl fmt::Display for Fold {
             Self::Min { .. } => "min",
             Self::Max { .. } => "max",
             Self::Average { .. } => "avg",
+            Self::CountDistinct { .. } => "count distinct",
         })
     }
 }
@@ -136,17 +148,34 @@ fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Result<&SegmentScanExec> {
     scan.ok_or_else(|| Error::defensive(format!("{} cannot stand under SegmentAggregateExec", plan.name())).into())
 }
 
+/// Keys and folds, for people.
+fn described(schema: &SchemaRef, num_keys: usize, folds: &[Fold], scan: &Arc<dyn ExecutionPlan>) -> (String, String) {
+    let keys = schema.fields().iter().take(num_keys).map(|field| field.name().as_str());
+    let columns = scan_of(scan).map(|scan| Arc::clone(&scan.source().columns)).ok();
+    let folds = folds.iter().map(|fold| {
+        let column = fold.column().zip(columns.as_ref()).and_then(|(index, columns)| columns.column(index));
+        column.map_or_else(|| fold.to_string(), |column| format!("{fold}({})", column.name))
+    });
+    (keys.collect::<Vec<_>>().join(", "), folds.collect::<Vec<_>>().join(", "))
+}
+
+fn apply_to_keys(
+    keys: &[GroupKey],
+    f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+) -> Result<TreeNodeRecursion> {
+    for key in keys {
+        if let GroupKey::Time(key) = key
+            && f(&key.expr)? == TreeNodeRecursion::Stop
+        {
+            return Ok(TreeNodeRecursion::Stop);
+        }
+    }
+    Ok(TreeNodeRecursion::Continue)
+}
+
 impl DisplayAs for SegmentAggregateExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schema = self.schema();
-        let keys = schema.fields().iter().take(self.keys.len()).map(|field| field.name().as_str());
-        let keys = keys.collect::<Vec<_>>().join(", ");
-        let columns = scan_of(&self.scan).map(|scan| Arc::clone(&scan.source().columns)).ok();
-        let folds = self.folds.iter().map(|fold| {
-            let column = fold.column().zip(columns.as_ref()).and_then(|(index, columns)| columns.column(index));
-            column.map_or_else(|| fold.to_string(), |column| format!("{fold}({})", column.name))
-        });
-        let folds = folds.collect::<Vec<_>>().join(", ");
+        let (keys, folds) = described(&self.schema(), self.keys.len(), &self.folds, &self.scan);
         match format {
             DisplayFormatType::TreeRender => write!(f, "gby={keys}\naggr={folds}"),
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
@@ -198,14 +227,7 @@ impl ExecutionPlan for SegmentAggregateExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        for key in &self.keys {
-            if let GroupKey::Time(key) = key
-                && f(&key.expr)? == TreeNodeRecursion::Stop
-            {
-                return Ok(TreeNodeRecursion::Stop);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
+        apply_to_keys(&self.keys, f)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -61,7 +61,7 @@ pub struct SegmentScanExec {
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
     direction: Direction,
     properties: Arc<PlanProperties>,
-    executions: Executions,
+    executions: Executions<ScanWork>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -125,7 +125,12 @@ impl SegmentScanExec {
 
     /// The work that an output partition takes part in.
     pub(super) fn begin(&self, partition: usize, context: &Arc<TaskContext>) -> Result<Arc<ScanWork>> {
-        self.executions.begin(partition, self.num_partitions(), context, &self.source.segments, self.direction)
+        self.executions.begin(partition, self.num_partitions(), context, || self.work(context))
+    }
+
+    /// All of the scan's work, not begun.
+    pub(super) fn work(&self, context: &TaskContext) -> ScanWork {
+        ScanWork::new(&self.source.segments, self.direction, context)
     }
 
     fn times(&self) -> TimeRanges {

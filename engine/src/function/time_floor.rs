@@ -13,7 +13,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUD
 use super::argument::{self, TIME};
 use crate::model::{Granularity, Interval, Period, TimeZone, Timestamp};
 
-pub(super) const NAME: &str = "time_floor";
+pub(crate) const NAME: &str = "time_floor";
 
 /// `time_floor(timestamp, period [, origin [, time zone]])`. `date_trunc` and `FLOOR(x TO unit)` become this.
 pub fn time_floor() -> ScalarUDF {

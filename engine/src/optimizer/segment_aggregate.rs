@@ -16,7 +16,8 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
 use crate::exec::{Fold, GroupKey, HengeOptions, SegmentAggregateExec, SegmentScanExec, TimeKey, is_integral};
-use crate::model::{ColumnSchema, ColumnType, TIME_COLUMN};
+use crate::function::time_floor;
+use crate::model::{ColumnSchema, ColumnType, Granularity, TIME_COLUMN};
 
 /// Puts `SegmentAggregateExec` in place of a partial aggregation right over a segment scan, if it can do all of it:
 /// every key and every aggregate. Otherwise the plan stays.
@@ -28,11 +29,7 @@ impl PhysicalOptimizerRule for SegmentAggregateRule {
         if !HengeOptions::of(config).segment_aggregate {
             return Ok(plan);
         }
-        plan.transform_down(|plan| match plan.downcast_ref::<AggregateExec>().map(rewrite).transpose()?.flatten() {
-            Some(new) => Ok(Transformed::new(new, true, TreeNodeRecursion::Jump)),
-            None => Ok(Transformed::no(plan)),
-        })
-        .data()
+        partials(plan)
     }
 
     fn name(&self) -> &str {
@@ -42,6 +39,16 @@ impl PhysicalOptimizerRule for SegmentAggregateRule {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// `plan` with every partial aggregation replaced that can be.
+pub(super) fn partials(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let replaced =
+        plan.transform_down(|plan| match plan.downcast_ref::<AggregateExec>().map(rewrite).transpose()?.flatten() {
+            Some(new) => Ok(Transformed::new(new, true, TreeNodeRecursion::Jump)),
+            None => Ok(Transformed::no(plan)),
+        });
+    replaced.data()
 }
 
 fn rewrite(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
@@ -77,7 +84,7 @@ fn rewrite(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> 
 }
 
 /// What stands below operators that only pass rows on.
-fn below(plan: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
+pub(super) fn below(plan: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
     if let Some(repartition) = plan.downcast_ref::<RepartitionExec>()
         && matches!(repartition.partitioning(), Partitioning::RoundRobinBatch(_))
     {
@@ -113,13 +120,16 @@ fn partial(aggregate: &AggregateExec, input: &Arc<dyn ExecutionPlan>) -> Result<
 }
 
 /// The column of the data source that a column of the scan's output is.
-fn column_of<'a>(expr: &Arc<dyn PhysicalExpr>, scan: &'a SegmentScanExec) -> Option<(usize, &'a ColumnSchema)> {
+pub(super) fn column_of<'a>(
+    expr: &Arc<dyn PhysicalExpr>,
+    scan: &'a SegmentScanExec,
+) -> Option<(usize, &'a ColumnSchema)> {
     let column = expr.downcast_ref::<Column>()?;
     let index = *scan.projection().get(column.index())?;
     Some((index, scan.source().columns.column(index)?))
 }
 
-fn group_key(expr: &Arc<dyn PhysicalExpr>, scan: &SegmentScanExec) -> Result<Option<GroupKey>> {
+pub(super) fn group_key(expr: &Arc<dyn PhysicalExpr>, scan: &SegmentScanExec) -> Result<Option<GroupKey>> {
     if let Some((index, column)) = column_of(expr, scan)
         && index != 0
     {
@@ -152,8 +162,20 @@ fn time_key(expr: &Arc<dyn PhysicalExpr>, scan: &SegmentScanExec) -> Result<Opti
     if !is_integral(&alone.data_type(&schema)?) {
         return Ok(None);
     }
-    let monotone = is_monotone(&alone);
-    Ok(Some(GroupKey::Time(TimeKey { expr: alone, monotone })))
+    let (monotone, buckets) = (is_monotone(&alone), buckets(&alone));
+    Ok(Some(GroupKey::Time(TimeKey { expr: alone, monotone, buckets })))
+}
+
+/// The buckets of a `time_floor` of the time itself, which `date_trunc` and `FLOOR(x TO unit)` have become.
+fn buckets(expr: &Arc<dyn PhysicalExpr>) -> Option<Granularity> {
+    let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
+    let (time, constants) = call.args().split_first()?;
+    if call.name() != time_floor::NAME || !time.is::<Column>() {
+        return None;
+    }
+    let literal = |arg: &Arc<dyn PhysicalExpr>| arg.downcast_ref::<Literal>().map(|literal| literal.value().clone());
+    let constants = constants.iter().map(literal).collect::<Option<Vec<_>>>()?;
+    time_floor::buckets(&constants.iter().map(Some).collect::<Vec<_>>())
 }
 
 fn is_deterministic(expr: &Arc<dyn PhysicalExpr>) -> bool {
@@ -184,7 +206,7 @@ fn is_monotone(expr: &Arc<dyn PhysicalExpr>) -> bool {
     }
 }
 
-fn fold(function: &AggregateFunctionExpr, scan: &SegmentScanExec) -> Result<Option<Fold>> {
+pub(super) fn fold(function: &AggregateFunctionExpr, scan: &SegmentScanExec) -> Result<Option<Fold>> {
     if function.is_distinct() || !function.order_bys().is_empty() {
         return Ok(None);
     }

@@ -48,8 +48,21 @@ fn classify(error: DataFusionError) -> Error {
         DataFusionError::Internal(message) => {
             Error::new(Category::Defensive, Persona::Developer, format!("the query engine failed: {message}"))
         }
-        other => Error::runtime_failure(other.strip_backtrace()),
+        other => {
+            let message = other.strip_backtrace();
+            unmatched(&message).unwrap_or_else(|| Error::runtime_failure(message))
+        }
     }
+}
+
+/// A call whose arguments no form of the function takes. DataFusion lists what each form wants, type by type.
+fn unmatched(message: &str) -> Option<Error> {
+    let (_, rest) = message.split_once("Function '")?;
+    let (name, rest) = rest.split_once('\'')?;
+    let given = rest.split_once("but received ").map(|(_, rest)| rest);
+    let given = given.and_then(|rest| rest.split([' ', '(', ',']).next()).unwrap_or("these types").to_lowercase();
+    let message = format!("function `{name}` does not take an argument of type {given}; cast it to another");
+    rest.contains("failed to match any signature").then(|| Error::invalid_input(message).with_sqlstate("42883"))
 }
 
 /// Ours as it was; Arrow's and DataFusion's, wrapped once more, classified; anything else as a failure.
@@ -156,6 +169,9 @@ fn schema(error: &SchemaError) -> Error {
 
 /// DataFusion's planning errors carry no code: their words are all there is to go by.
 fn plan(message: String) -> Error {
+    if let Some(error) = unmatched(&message) {
+        return error;
+    }
     let lower = message.to_ascii_lowercase();
     let has = |words: &str| lower.contains(words);
     let sqlstate = if lower.starts_with("table") && has("not found") || has("failed to resolve schema") {

@@ -632,7 +632,7 @@ mod segments {
             "Hour|user|sum/2013-08-01T00:00:00|anna|10/2013-08-01T01:00:00|anna|30"
         );
         let plan = text(&session, &format!("EXPLAIN {sql}")).await.unwrap();
-        assert!(plan.contains("SegmentAggregateExec") && !plan.contains("FilterExec"), "{plan}");
+        assert!(plan.contains("SegmentGroupExec") && !plan.contains("FilterExec"), "{plan}");
     }
 
     #[tokio::test]

@@ -151,11 +151,13 @@ struct Setting {
     partitions: usize,
     batch_size: usize,
     segment_aggregate: bool,
+    segment_group: bool,
     filter_pushdown: bool,
 }
 
 impl Setting {
-    const DEFAULT: Self = Self { partitions: 1, batch_size: 8192, segment_aggregate: true, filter_pushdown: true };
+    const DEFAULT: Self =
+        Self { partitions: 1, batch_size: 8192, segment_aggregate: true, segment_group: true, filter_pushdown: true };
 }
 
 /// Two sessions in which the table `t` is ours, and DataFusion's own.
@@ -180,6 +182,7 @@ fn session(table: Arc<dyn TableProvider>, setting: Setting) -> SessionContext {
         let options = state.config_mut().options_mut();
         for (key, value) in [
             ("henge.segment_aggregate", setting.segment_aggregate.to_string()),
+            ("henge.segment_group", setting.segment_group.to_string()),
             ("henge.filter_pushdown", setting.filter_pushdown.to_string()),
             ("datafusion.execution.target_partitions", setting.partitions.to_string()),
             ("datafusion.execution.batch_size", setting.batch_size.to_string()),
@@ -348,12 +351,14 @@ fn setting() -> impl Strategy<Value = Setting> {
         prop_oneof![Just(1_usize), Just(4)],
         prop_oneof![Just(8192_usize), Just(100)],
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.7),
         prop::bool::weighted(0.8),
     )
-        .prop_map(|(partitions, batch_size, segment_aggregate, filter_pushdown)| Setting {
+        .prop_map(|(partitions, batch_size, segment_aggregate, segment_group, filter_pushdown)| Setting {
             partitions,
             batch_size,
             segment_aggregate,
+            segment_group,
             filter_pushdown,
         })
 }
@@ -407,6 +412,21 @@ fn queries_answer_alike_with_each_fast_path_on_and_off() {
         "SELECT number, date_trunc('hour', __time), some, few, sum(double) FROM t GROUP BY 1, 2, 3, 4",
         "SELECT DISTINCT few, number FROM t",
         "SELECT few, count(DISTINCT many) FROM t GROUP BY few",
+        "SELECT count(DISTINCT some) FROM t",
+        "SELECT count(DISTINCT few), count(DISTINCT many), count(*), sum(long) FROM t",
+        "SELECT few, count(DISTINCT many), sum(long), max(double) FROM t GROUP BY few",
+        "SELECT number, some, count(DISTINCT many), avg(long) FROM t WHERE few <> 'a' GROUP BY number, some",
+        "SELECT date_trunc('day', __time), count(DISTINCT number), count(DISTINCT some) FROM t GROUP BY 1",
+        "SELECT few, count(x) FROM (SELECT few, some x, number FROM t GROUP BY 1, 2, 3) GROUP BY few",
+        "SELECT count(*), sum(n) FROM (SELECT many, count(*) n FROM t GROUP BY many)",
+        "SELECT many, count(*) n, max(long) FROM t GROUP BY many ORDER BY n DESC, many LIMIT 7",
+        "SELECT some, avg(double) a FROM t GROUP BY some ORDER BY a, some LIMIT 5",
+        "SELECT some, min(long) a FROM t GROUP BY some ORDER BY a DESC NULLS LAST, some LIMIT 5",
+        "SELECT many, number, min(float) a FROM t GROUP BY 1, 2 ORDER BY a NULLS FIRST, many, number LIMIT 9",
+        "SELECT many FROM t GROUP BY many ORDER BY count(DISTINCT few) DESC, many LIMIT 3 OFFSET 2",
+        "SELECT time_floor(__time, 'P1W'), some, sum(long) FROM t GROUP BY 1, 2",
+        "SELECT time_floor(__time, 'PT15M', NULL, 'America/New_York'), count(*), sum(long) FROM t GROUP BY 1",
+        "SELECT time_floor(__time, 'P1M'), count(*), sum(double), min(__time) FROM t WHERE long > 7 GROUP BY 1",
         "SELECT date_trunc('hour', __time) h, min(long), max(double) FROM t GROUP BY h HAVING count(*) > 100",
         "SELECT a.few, count(*) FROM t a JOIN t b ON a.many = b.many AND a.__time = b.__time GROUP BY a.few",
         "SELECT a.few, count(*) FROM t a WHERE a.some IN (SELECT some FROM t WHERE few = 'b') GROUP BY a.few",
@@ -422,11 +442,12 @@ fn queries_answer_alike_with_each_fast_path_on_and_off() {
     ];
     let runtime = runtime();
     for sql in queries {
-        for bits in 0..8 {
+        for bits in 0..16 {
             let setting = Setting {
                 partitions: if bits & 1 == 0 { 1 } else { 4 },
                 segment_aggregate: bits & 2 == 0,
                 filter_pushdown: bits & 4 == 0,
+                segment_group: bits & 8 == 0,
                 ..Setting::DEFAULT
             };
             runtime.block_on(compare(&data, setting, sql));
@@ -498,10 +519,21 @@ fn plans_show_what_is_pushed_down_and_pruned() {
     assert!(got.contains("segments=3 considered/1 pruned, interval=2013-08-03T12:00:00.000Z/.."), "{got}");
     assert!(got.contains("FilterExec: long@1 > 3"), "{got}");
     let got = runtime.block_on(plan(&context, filtered));
-    assert!(got.contains("SegmentAggregateExec: gby=[few], aggr=[avg(long)]"), "{got}");
-    assert!(got.contains("AggregateExec: mode=Final"), "{got}");
+    assert!(got.contains("SegmentGroupExec: gby=[few], aggr=[avg(long)]"), "{got}");
     assert!(!got.contains("FilterExec"), "{got}");
     assert!(got.contains("filters=[some@0 = value 1 OR many@0 >= b]"), "{got}");
     let got = runtime.block_on(plan(&context, "SELECT count(*) FROM t WHERE true"));
-    assert!(got.contains("SegmentAggregateExec"), "clipped segments are counted: {got}");
+    assert!(got.contains("SegmentGroupExec"), "clipped segments are counted: {got}");
+    let by_segment = session(Arc::clone(&data.ours) as _, Setting { segment_group: false, ..Setting::DEFAULT });
+    let got = runtime.block_on(plan(&by_segment, filtered));
+    assert!(got.contains("SegmentAggregateExec: gby=[few], aggr=[avg(long)]"), "{got}");
+    assert!(got.contains("AggregateExec: mode=Final"), "{got}");
+    let four = session(Arc::clone(&data.ours) as _, Setting { partitions: 4, ..Setting::DEFAULT });
+    for sql in ["SELECT few, count(DISTINCT many), sum(long) FROM t GROUP BY few", "SELECT count(DISTINCT many) FROM t"]
+    {
+        let got = runtime.block_on(plan(&four, sql));
+        assert!(got.contains("count distinct(many)") && !got.contains(" AggregateExec"), "{got}");
+    }
+    let got = runtime.block_on(plan(&four, "SELECT many, sum(long) s FROM t GROUP BY many ORDER BY s DESC LIMIT 10"));
+    assert!(got.contains("top=[10 greatest sum(t.long)]"), "{got}");
 }

@@ -1,4 +1,4 @@
-//! Running states of aggregates over one segment, a slot a group.
+//! Running states of aggregates, a slot a group.
 
 use std::sync::Arc;
 
@@ -10,8 +10,11 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::error::Result;
 
 use super::Fold;
+use super::distinct::DistinctSets;
 use crate::error::Error;
+use crate::exec::ordinals::{Numbering, SegmentOrdinals};
 use crate::exec::reader::{NumberReader, Reader, Rows};
+use crate::model::{ColumnType, SegmentSchema};
 use crate::segment::{BlockStats, Number, Segment, block_range};
 
 /// To which group each row belongs.
@@ -26,13 +29,26 @@ pub(super) enum Groups<'a> {
 /// A column that aggregates read: its values of the current block.
 #[derive(Debug)]
 pub(super) struct Input {
+    column: usize,
     reader: Reader,
     validity: Option<NullBuffer>,
+    /// For counts of distinct values: what turns codes into ordinals.
+    numbering: Option<Numbering>,
+    ordinals: Option<Arc<SegmentOrdinals>>,
 }
 
 impl Input {
-    pub(super) fn new(reader: Reader) -> Self {
-        Self { reader, validity: None }
+    /// Of a column of the data source; a segment must be opened before rows are loaded. With a `numbering`, codes are
+    /// ordinals.
+    pub(super) fn new(column: usize, numbering: Option<Numbering>) -> Self {
+        Self { column, reader: Reader::Missing(0), validity: None, numbering, ordinals: None }
+    }
+
+    /// Goes on to a segment, which is at `place` of those that have ordinals.
+    pub(super) fn open(&mut self, segment: &dyn Segment, place: usize, columns: &SegmentSchema) -> Result<()> {
+        self.reader = Reader::open(segment, columns, self.column)?;
+        self.ordinals = self.numbering.as_ref().and_then(|numbering| numbering.codes(place)).map(Arc::clone);
+        Ok(())
     }
 
     pub(super) fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<()> {
@@ -44,6 +60,9 @@ impl Input {
             Reader::Missing(_) | Reader::Lists(_) => {}
         }
         self.reader.append(block, rows)?;
+        if let (Some(ordinals), Reader::Strings(reader)) = (&self.ordinals, &mut self.reader) {
+            ordinals.apply(&mut reader.codes);
+        }
         self.validity = match &mut self.reader {
             Reader::Strings(reader) if reader.column.dictionary().has_null() => {
                 Some(reader.codes.iter().map(|&code| code != 0).collect::<Vec<_>>().into())
@@ -65,6 +84,14 @@ impl Input {
             Reader::Long(reader) => reader.column.has_nulls(),
             Reader::Float(reader) => reader.column.has_nulls(),
             Reader::Double(reader) => reader.column.has_nulls(),
+        }
+    }
+
+    /// The greatest that a sum of the segment's values can be, either way, by the statistics of its blocks.
+    fn greatest_sum(&self, num_rows: usize) -> Result<u128> {
+        match &self.reader {
+            Reader::Long(reader) => greatest_sum(reader, num_rows),
+            _ => Ok(0),
         }
     }
 
@@ -136,47 +163,76 @@ pub(super) struct Accumulator {
     /// How many values were not null, where that may differ from the number of rows.
     valid: Option<Vec<u64>>,
     fold: Fold,
+    /// For sums: no sum over the segments so far is greater than this, either way.
+    greatest: u128,
 }
 
 #[derive(Debug)]
 enum Totals {
-    /// A count, or the states of a column that the segment lacks.
+    /// A count.
     Nothing,
-    /// No sum over the segment can leave 64 bits.
+    /// `greatest` fits 64 bits.
     Sum(Vec<i64>),
     WideSum(Vec<i128>),
     RealSum(Vec<f64>),
     Long(Extreme, Vec<i64>),
     Float(Extreme, Vec<f32>),
     Double(Extreme, Vec<f64>),
+    Distinct(DistinctSets),
 }
 
 impl Accumulator {
-    pub(super) fn new(fold: Fold, input: Option<(usize, &Input)>, segment: &dyn Segment) -> Result<Self> {
-        let Some((index, input)) = input else {
-            return Ok(Self { input: None, totals: Totals::Nothing, valid: None, fold });
-        };
-        let totals = match (fold, &input.reader) {
-            (Fold::CountRows | Fold::Count { .. }, _) | (_, Reader::Missing(_)) => Totals::Nothing,
-            (Fold::Sum { .. } | Fold::Average { .. }, Reader::Long(reader)) => {
-                if sums_fit(reader, segment.num_rows())? {
-                    Totals::Sum(Vec::new())
-                } else {
-                    Totals::WideSum(Vec::new())
-                }
-            }
-            (Fold::Sum { .. } | Fold::Average { .. }, Reader::Float(_) | Reader::Double(_)) => {
+    /// `input` is the place of the fold's column among the inputs; `distinct_values` how many there may be of it, for a
+    /// count of those.
+    pub(super) fn new(
+        fold: Fold,
+        input: Option<usize>,
+        column_type: Option<ColumnType>,
+        distinct_values: usize,
+    ) -> Result<Self> {
+        let totals = match (fold, column_type) {
+            (Fold::CountRows | Fold::Count { .. }, _) => Totals::Nothing,
+            (Fold::CountDistinct { .. }, _) => Totals::Distinct(DistinctSets::new(distinct_values)),
+            (Fold::Sum { .. } | Fold::Average { .. }, Some(ColumnType::Long)) => Totals::Sum(Vec::new()),
+            (Fold::Sum { .. } | Fold::Average { .. }, Some(ColumnType::Float | ColumnType::Double)) => {
                 Totals::RealSum(Vec::new())
             }
-            (Fold::Min { .. }, Reader::Long(_)) => Totals::Long(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Reader::Long(_)) => Totals::Long(Extreme::Greatest, Vec::new()),
-            (Fold::Min { .. }, Reader::Float(_)) => Totals::Float(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Reader::Float(_)) => Totals::Float(Extreme::Greatest, Vec::new()),
-            (Fold::Min { .. }, Reader::Double(_)) => Totals::Double(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Reader::Double(_)) => Totals::Double(Extreme::Greatest, Vec::new()),
+            (Fold::Min { .. }, Some(ColumnType::Long)) => Totals::Long(Extreme::Least, Vec::new()),
+            (Fold::Max { .. }, Some(ColumnType::Long)) => Totals::Long(Extreme::Greatest, Vec::new()),
+            (Fold::Min { .. }, Some(ColumnType::Float)) => Totals::Float(Extreme::Least, Vec::new()),
+            (Fold::Max { .. }, Some(ColumnType::Float)) => Totals::Float(Extreme::Greatest, Vec::new()),
+            (Fold::Min { .. }, Some(ColumnType::Double)) => Totals::Double(Extreme::Least, Vec::new()),
+            (Fold::Max { .. }, Some(ColumnType::Double)) => Totals::Double(Extreme::Greatest, Vec::new()),
             _ => return Err(Error::defensive(format!("{fold} was planned over a column that holds no numbers")).into()),
         };
-        Ok(Self { input: Some(index), totals, valid: input.may_be_null().then(Vec::new), fold })
+        Ok(Self { input, totals, valid: None, fold, greatest: 0 })
+    }
+
+    /// Goes on to a segment of so many rows, which the inputs have opened; `rows` has the rows of every group so far.
+    pub(super) fn open(&mut self, inputs: &[Input], num_rows: usize, rows: &[u64]) -> Result<()> {
+        let Some(input) = self.input.map(|index| &inputs[index]) else { return Ok(()) };
+        // Sets leave the null out by themselves.
+        if self.valid.is_none() && input.may_be_null() && !matches!(self.totals, Totals::Distinct(_)) {
+            self.valid = Some(rows.to_vec());
+        }
+        if matches!(self.totals, Totals::Sum(_)) {
+            self.greatest = self.greatest.saturating_add(input.greatest_sum(num_rows)?);
+            self.widen_if_needed();
+        }
+        Ok(())
+    }
+
+    fn widen_if_needed(&mut self) {
+        if let Totals::Sum(sums) = &self.totals
+            && self.greatest >= i64::MAX as u128
+        {
+            self.totals = Totals::WideSum(sums.iter().map(|&sum| i128::from(sum)).collect());
+        }
+    }
+
+    /// Whether statistics of blocks never tell enough.
+    pub(super) fn needs_rows(&self) -> bool {
+        matches!(self.totals, Totals::Distinct(_))
     }
 
     /// Bytes that a group takes.
@@ -185,6 +241,7 @@ impl Accumulator {
             Totals::Nothing => 0,
             Totals::Float(..) => 4,
             Totals::WideSum(_) => 16,
+            Totals::Distinct(sets) => sets.group_bytes(),
             _ => 8,
         };
         totals + if self.valid.is_some() { 8 } else { 0 }
@@ -204,6 +261,7 @@ impl Accumulator {
             Totals::Float(Extreme::Greatest, ends) => ends.resize(num_groups, -f32::NAN),
             Totals::Double(Extreme::Least, ends) => ends.resize(num_groups, f64::NAN),
             Totals::Double(Extreme::Greatest, ends) => ends.resize(num_groups, -f64::NAN),
+            Totals::Distinct(sets) => sets.resize(num_groups),
         }
         if let Some(valid) = &mut self.valid {
             valid.resize(num_groups, 0);
@@ -218,6 +276,7 @@ impl Accumulator {
             Totals::WideSum(states) => *states = Vec::new(),
             Totals::RealSum(states) | Totals::Double(_, states) => *states = Vec::new(),
             Totals::Float(_, states) => *states = Vec::new(),
+            Totals::Distinct(sets) => sets.clear(),
         }
         if let Some(valid) = &mut self.valid {
             *valid = Vec::new();
@@ -258,6 +317,47 @@ impl Accumulator {
                 let extreme = *extreme;
                 fold(ends, groups, &reader.values, validity, |end, value| double_end(extreme, end, value));
             }
+            (Totals::Distinct(sets), Reader::Strings(reader)) => sets.add(groups, &reader.codes),
+            _ => {}
+        }
+    }
+
+    /// Takes over the states of another table's groups, each by its number here. There is room for all.
+    pub(super) fn adopt(&mut self, other: &Self, numbers: &[u32], rows: Adopted<'_>) {
+        if self.valid.is_some() || other.valid.is_some() {
+            let valid = self.valid.get_or_insert_with(|| rows.before.to_vec());
+            valid.resize(rows.num_groups, 0);
+            let others = other.valid.as_deref().unwrap_or(rows.others);
+            numbers.iter().zip(others).for_each(|(&number, others)| valid[number as usize] += others);
+        }
+        self.greatest = self.greatest.saturating_add(other.greatest);
+        self.widen_if_needed();
+        match (&mut self.totals, &other.totals) {
+            (Totals::Sum(sums), Totals::Sum(others)) => combine(sums, others, numbers, |sum, other| sum + other),
+            (Totals::WideSum(sums), Totals::WideSum(others)) => {
+                combine(sums, others, numbers, |sum, other| sum + other);
+            }
+            (Totals::WideSum(sums), Totals::Sum(others)) => {
+                combine(sums, others, numbers, |sum, other| sum + i128::from(other));
+            }
+            (Totals::RealSum(sums), Totals::RealSum(others)) => {
+                combine(sums, others, numbers, |sum, other| sum + other);
+            }
+            (Totals::Long(Extreme::Least, ends), Totals::Long(_, others)) => {
+                combine(ends, others, numbers, |end, other| end.min(other));
+            }
+            (Totals::Long(Extreme::Greatest, ends), Totals::Long(_, others)) => {
+                combine(ends, others, numbers, |end, other| end.max(other));
+            }
+            (Totals::Float(extreme, ends), Totals::Float(_, others)) => {
+                let extreme = *extreme;
+                combine(ends, others, numbers, |end, other| float_end(extreme, end, other));
+            }
+            (Totals::Double(extreme, ends), Totals::Double(_, others)) => {
+                let extreme = *extreme;
+                combine(ends, others, numbers, |end, other| double_end(extreme, end, other));
+            }
+            (Totals::Distinct(sets), Totals::Distinct(others)) => sets.adopt(others, numbers),
             _ => {}
         }
     }
@@ -269,7 +369,7 @@ impl Accumulator {
             valid[group] += if summary.all_valid { rows } else { summary.valid };
         }
         match (&mut self.totals, summary.ends) {
-            // `sums_fit` holds for every part of the segment.
+            // `greatest` holds for every part of the segment.
             (Totals::Sum(sums), _) => sums[group] += summary.whole as i64,
             (Totals::WideSum(sums), _) => sums[group] += summary.whole,
             (Totals::RealSum(sums), _) => sums[group] += summary.real,
@@ -317,6 +417,50 @@ impl Accumulator {
         }
     }
 
+    /// The results for some groups, as `field` says. `rows` has the number of rows of every group.
+    pub(super) fn results(&self, groups: &[u32], rows: &[u64], field: &Field) -> Result<ArrayRef> {
+        match (self.fold, &self.totals) {
+            (Fold::Average { .. }, _) => {
+                let counts = pick(groups, self.valid.as_deref().unwrap_or(rows), |count| count);
+                let averages = counts.iter().zip(self.real_sums(groups));
+                let averages = averages.map(|(&count, sum)| (count > 0).then_some(sum / count as f64));
+                Ok(Arc::new(averages.collect::<Float64Array>()))
+            }
+            (_, Totals::Distinct(sets)) => Ok(Arc::new(Int64Array::from(pick(groups, &sets.counts(), |count| count)))),
+            _ => {
+                let mut states = self.states(groups, rows, &[field])?;
+                states.pop().ok_or_else(|| Error::defensive("an aggregate has no result").into())
+            }
+        }
+    }
+
+    /// What the groups are ordered by, if they are by this aggregate: greater results have greater keys. `None` where
+    /// that is not to be had cheaply, or where a result may be null.
+    pub(super) fn order_keys(&self, groups: &[u32], rows: &[u64]) -> Option<Vec<i64>> {
+        let counts = self.valid.as_deref().unwrap_or(rows);
+        if matches!(self.fold, Fold::CountRows | Fold::Count { .. }) {
+            return Some(pick(groups, counts, |count| count as i64));
+        }
+        if let Totals::Distinct(sets) = &self.totals {
+            return Some(pick(groups, &sets.counts(), |count| count));
+        }
+        if groups.iter().any(|&group| counts[group as usize] == 0) {
+            return None;
+        }
+        match (&self.fold, &self.totals) {
+            (Fold::Average { .. }, _) => {
+                let averages = groups.iter().zip(self.real_sums(groups));
+                Some(averages.map(|(&group, sum)| float_key(sum / counts[group as usize] as f64)).collect())
+            }
+            (_, Totals::Sum(sums)) => Some(pick(groups, sums, |sum| sum)),
+            (_, Totals::RealSum(sums)) => Some(pick(groups, sums, float_key)),
+            (_, Totals::Long(_, ends)) => Some(pick(groups, ends, |end| end)),
+            (_, Totals::Float(_, ends)) => Some(pick(groups, ends, |end| float_key(f64::from(end)))),
+            (_, Totals::Double(_, ends)) => Some(pick(groups, ends, float_key)),
+            (_, Totals::Nothing | Totals::WideSum(_) | Totals::Distinct(_)) => None,
+        }
+    }
+
     fn real_sums(&self, groups: &[u32]) -> Vec<f64> {
         match &self.totals {
             Totals::Sum(sums) => pick(groups, sums, |sum| sum as f64),
@@ -352,8 +496,8 @@ impl Accumulator {
             (Totals::Long(_, ends), _) => Arc::new(Int64Array::new(pick(groups, ends, |end| end).into(), nulls)),
             (Totals::Float(_, ends), _) => Arc::new(Float32Array::new(pick(groups, ends, |end| end).into(), nulls)),
             (Totals::Double(_, ends), _) => Arc::new(Float64Array::new(pick(groups, ends, |end| end).into(), nulls)),
-            (Totals::Sum(_), _) | (Totals::WideSum(_), _) => {
-                return Err(Error::defensive(format!("the state of a sum cannot be {data_type}")).into());
+            (Totals::Sum(_) | Totals::WideSum(_) | Totals::Distinct(_), _) => {
+                return Err(Error::defensive(format!("the state of {} cannot be {data_type}", self.fold)).into());
             }
         })
     }
@@ -377,8 +521,32 @@ fn double_end(extreme: Extreme, end: f64, value: f64) -> f64 {
     if takes { value } else { end }
 }
 
-/// Whether any sum of values of the segment fits 64 bits, by the statistics of its blocks.
-fn sums_fit(reader: &NumberReader<i64>, num_rows: usize) -> Result<bool> {
+/// Floats in the total order, as integers.
+fn float_key(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
+}
+
+/// What is known of the rows of the groups of two tables, of which one takes the other's over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Adopted<'a> {
+    /// Rows by group, before.
+    pub(super) before: &'a [u64],
+    /// Of the other table's groups.
+    pub(super) others: &'a [u64],
+    /// How many groups there are now.
+    pub(super) num_groups: usize,
+}
+
+fn combine<A: Copy, B: Copy>(states: &mut [A], others: &[B], numbers: &[u32], add: impl Fn(A, B) -> A) {
+    for (&number, &other) in numbers.iter().zip(others) {
+        let state = &mut states[number as usize];
+        *state = add(*state, other);
+    }
+}
+
+/// The greatest that any sum of values of the segment can be, either way.
+fn greatest_sum(reader: &NumberReader<i64>, num_rows: usize) -> Result<u128> {
     let mut most = 0_u128;
     let mut block = 0;
     while !block_range(block, num_rows).is_empty() {
@@ -388,7 +556,7 @@ fn sums_fit(reader: &NumberReader<i64>, num_rows: usize) -> Result<bool> {
         }
         block += 1;
     }
-    Ok(most < i64::MAX as u128)
+    Ok(most)
 }
 
 fn add_valid(valid: &mut [u64], groups: Groups<'_>, validity: Option<&NullBuffer>) {

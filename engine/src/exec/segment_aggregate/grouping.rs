@@ -1,140 +1,22 @@
-//! Numbers the groups of a segment's rows: from dictionary codes and numbered values, never from strings.
+//! Numbers the groups of rows: from dictionary codes and numbered values, never from strings.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, new_null_array};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
 use datafusion::error::Result;
 
 use super::GroupKey;
 use super::accumulator::Groups;
-use super::interner::{ENTRY_BYTES, Interner, ValueInterner};
-use super::time_key::{TimeRuns, from_integers};
-use crate::exec::reader::{NumberReader, Reader, Rows, StringReader, Values, wrong_type};
+use super::interner::{ENTRY_BYTES, Interner};
+use super::key::{CodeSpace, Codes, Key};
+use crate::exec::reader::{Rows, Values};
 use crate::model::SegmentSchema;
-use crate::segment::{Column, Segment};
+use crate::segment::Segment;
 
 /// Key spaces up to this many groups are arrays whatever the number of rows.
 const SMALL_KEY_SPACE: usize = 4096;
 
 /// Greater key spaces are arrays if there are as many rows, up to this many groups.
-const LARGEST_KEY_SPACE: usize = 4 << 20;
-
-/// One key over one segment.
-#[derive(Debug)]
-enum Key {
-    /// The segment lacks the column: all rows have the null.
-    Missing,
-    Codes(Box<StringReader>),
-    Time(Box<TimeRuns>),
-    Long {
-        reader: Box<NumberReader<i64>>,
-        values: ValueInterner,
-        ids: Vec<u32>,
-    },
-}
-
-impl Key {
-    fn open(key: &GroupKey, segment: &dyn Segment, columns: &SegmentSchema) -> Result<Self> {
-        match key {
-            GroupKey::Column(index) => match Reader::open(segment, columns, *index)? {
-                Reader::Missing(_) => Ok(Self::Missing),
-                Reader::Strings(reader) => Ok(Self::Codes(Box::new(reader))),
-                Reader::Long(reader) => {
-                    let reader = Box::new(reader);
-                    Ok(Self::Long { reader, values: ValueInterner::default(), ids: Vec::new() })
-                }
-                Reader::Lists(_) | Reader::Float(_) | Reader::Double(_) => {
-                    let name = columns.column(*index).map_or("", |column| column.name.as_str());
-                    Err(wrong_type(name).into())
-                }
-            },
-            GroupKey::Time(key) => match segment.column(0)? {
-                Column::Long(time) => Ok(Self::Time(Box::new(TimeRuns::new(key.clone(), NumberReader::new(time))))),
-                _ => Err(wrong_type(crate::model::TIME_COLUMN).into()),
-            },
-        }
-    }
-
-    /// How many different codes there may be; `None` where that shows only as rows are read.
-    fn cardinality(&self) -> Option<usize> {
-        match self {
-            Self::Missing => Some(1),
-            Self::Codes(reader) => Some(reader.column.dictionary().cardinality().max(1)),
-            Self::Time(_) | Self::Long { .. } => None,
-        }
-    }
-
-    fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<()> {
-        match self {
-            Self::Missing => Ok(()),
-            Self::Codes(reader) => {
-                reader.codes.clear();
-                reader.append(block, rows)
-            }
-            Self::Time(runs) => runs.load(block, rows),
-            Self::Long { reader, values, ids } => {
-                reader.clear();
-                reader.append(block, rows)?;
-                let validity = reader.take_validity();
-                let is_valid = |row: usize| validity.as_ref().is_none_or(|validity| validity.is_valid(row));
-                ids.clear();
-                ids.extend(
-                    reader.values.iter().enumerate().map(|(row, &value)| values.id(is_valid(row).then_some(value))),
-                );
-                Ok(())
-            }
-        }
-    }
-
-    /// Calls `f` with each row and its code.
-    fn for_each(&self, f: &mut impl FnMut(usize, u32)) {
-        match self {
-            Self::Missing => {}
-            Self::Codes(reader) => reader.codes.iter().enumerate().for_each(|(row, &code)| f(row, code)),
-            Self::Long { ids, .. } => ids.iter().enumerate().for_each(|(row, &id)| f(row, id)),
-            Self::Time(runs) => {
-                let mut start = 0;
-                for &(id, end) in &runs.runs {
-                    (start..end).for_each(|row| f(row, id));
-                    start = end;
-                }
-            }
-        }
-    }
-
-    /// How many values were numbered so far.
-    fn numbered(&self) -> usize {
-        match self {
-            Self::Missing | Self::Codes(_) => 0,
-            Self::Time(runs) => runs.values.len(),
-            Self::Long { values, .. } => values.len(),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Missing | Self::Codes(_) => {}
-            Self::Time(runs) => runs.reset(),
-            Self::Long { values, .. } => *values = ValueInterner::default(),
-        }
-    }
-
-    /// What the codes stand for.
-    fn decode(&self, codes: &[u32], values: &mut Values, field: &Field) -> Result<ArrayRef> {
-        let numbered = match self {
-            Self::Missing => return Ok(new_null_array(field.data_type(), codes.len())),
-            Self::Codes(reader) => return Ok(Arc::new(values.of(reader.column.dictionary(), codes)?)),
-            Self::Time(runs) => &runs.values.by_id,
-            Self::Long { values, .. } => &values.by_id,
-        };
-        let integers = codes.iter().map(|&code| numbered[code as usize]).collect::<Int64Array>();
-        if *field.data_type() == DataType::Int64 {
-            return Ok(Arc::new(integers));
-        }
-        from_integers(Arc::new(integers), field.data_type())
-    }
-}
+const LARGEST_KEY_SPACE: usize = 16 << 20;
 
 /// How a group's number comes from its keys' codes.
 #[derive(Debug)]
@@ -156,38 +38,52 @@ struct Level {
     combinations: Interner,
 }
 
-/// The groups of one segment's rows.
+/// The groups of rows, of one segment after another.
 #[derive(Debug)]
 pub(super) struct Grouping {
     keys: Vec<Key>,
-    decoders: Vec<Values>,
     layout: Layout,
     /// Rows in each group; a group without is none.
     pub(super) rows: Vec<u64>,
     ids: Vec<u32>,
     packed: Vec<u64>,
     one_run: [(u32, usize); 1],
+    /// How many rows will come at most.
+    expected_rows: usize,
 }
 
 impl Grouping {
-    /// `expected_rows` is how many rows will come at most.
+    /// `spaces` says for each key what its codes are; `expected_rows` is how many rows will come at most. A segment
+    /// must be opened before rows are loaded.
     pub(super) fn new(
         keys: &[GroupKey],
-        segment: &dyn Segment,
+        spaces: Vec<CodeSpace>,
         columns: &SegmentSchema,
         expected_rows: usize,
     ) -> Result<Self> {
-        let keys = keys.iter().map(|key| Key::open(key, segment, columns)).collect::<Result<Vec<_>>>()?;
-        let layout = Layout::of(&keys, expected_rows);
+        let keys = keys.iter().zip(spaces).map(|(key, space)| Key::new(key, columns, space));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            decoders: keys.iter().map(|_| Values::default()).collect(),
+            layout: Layout::of(&keys, expected_rows),
             keys,
-            layout,
             rows: Vec::new(),
             ids: Vec::new(),
             packed: Vec::new(),
             one_run: [(0, 0)],
+            expected_rows,
         })
+    }
+
+    /// Goes on to a segment, which is at `place` of those that have ordinals.
+    pub(super) fn open(&mut self, segment: &dyn Segment, place: usize, columns: &SegmentSchema) -> Result<()> {
+        for key in &mut self.keys {
+            key.open(segment, place, columns)?;
+        }
+        // The codes of a segment's own dictionary are known only now.
+        if self.rows.is_empty() && !matches!(self.layout, Layout::One) {
+            self.layout = Layout::of(&self.keys, self.expected_rows);
+        }
+        Ok(())
     }
 
     /// Finds the groups of some rows of a block and counts the rows. False if the groups so far must be given out, and
@@ -201,12 +97,11 @@ impl Grouping {
         }
         match &mut self.layout {
             Layout::One => self.one_run = [(0, rows.len())],
-            Layout::Dense { order, strides, .. } if order.len() > 1 || matches!(self.keys[order[0]], Key::Missing) => {
+            Layout::Dense { order, strides, .. } if order.len() > 1 => {
                 self.ids.clear();
                 self.ids.resize(rows.len(), 0);
                 for (&key, &stride) in order.iter().zip(strides.iter()) {
-                    let ids = &mut self.ids;
-                    self.keys[key].for_each(&mut |row, code| ids[row] += code * stride);
+                    add_codes(self.keys[key].codes(), stride, &mut self.ids);
                 }
             }
             Layout::Dense { .. } => {}
@@ -237,26 +132,29 @@ impl Grouping {
         match &self.layout {
             Layout::One => Groups::Runs(&self.one_run),
             Layout::Hashed(_) => Groups::Each(&self.ids),
-            Layout::Dense { order, .. } => match (order.as_slice(), &self.keys[order[0]]) {
-                ([_], Key::Codes(reader)) => Groups::Each(&reader.codes),
-                ([_], Key::Long { ids, .. }) => Groups::Each(ids),
-                ([_], Key::Time(runs)) => Groups::Runs(&runs.runs),
+            Layout::Dense { order, .. } => match order.as_slice() {
+                [key] => match self.keys[*key].codes() {
+                    Codes::Each(codes) => Groups::Each(codes),
+                    Codes::Runs(runs) => Groups::Runs(runs),
+                },
                 _ => Groups::Each(&self.ids),
             },
         }
+    }
+
+    /// Whether a whole block may be of one group without its being read.
+    pub(super) fn may_be_one_group(&self) -> bool {
+        matches!((&self.layout, self.keys.as_slice()), (Layout::One, _) | (_, [Key::Time(_)]))
     }
 
     /// The group of a whole block, if it has only one and that shows without reading it. Counts its rows.
     pub(super) fn load_block(&mut self, block: usize, rows: usize) -> Result<Option<u32>> {
         let group = match (&self.layout, self.keys.as_mut_slice()) {
             (Layout::One, _) => 0,
-            (_, [Key::Time(runs)]) if runs.is_monotone() => {
-                runs.load(block, Rows::All(rows))?;
-                match runs.runs.as_slice() {
-                    [(group, _)] => *group,
-                    _ => return Ok(None),
-                }
-            }
+            (_, [Key::Time(runs)]) => match (runs.load_if_one(block, Rows::All(rows))?, runs.runs.as_slice()) {
+                (true, [(group, _)]) => *group,
+                _ => return Ok(None),
+            },
             _ => return Ok(None),
         };
         self.rows.resize(self.num_groups(), 0);
@@ -308,18 +206,64 @@ impl Grouping {
 
     /// The groups that have rows.
     pub(super) fn occupied(&self) -> Vec<u32> {
-        (0_u32..).zip(&self.rows).filter(|(_, rows)| **rows > 0).map(|(group, _)| group).collect()
+        self.occupied_in(0..self.rows.len())
     }
 
-    /// The keys of some groups, one array a key.
-    pub(super) fn decode(&mut self, groups: &[u32], fields: &[&Field]) -> Result<Vec<ArrayRef>> {
+    /// Takes the groups of another table of the same keys over: adds up their rows, and returns by which number each of
+    /// its groups goes here. Both must have come to hashing, or neither.
+    pub(super) fn adopt(&mut self, other: &Self) -> Vec<u32> {
+        let maps = self.keys.iter_mut().zip(&other.keys).map(|(key, other)| key.adopt(other)).collect::<Vec<_>>();
+        let numbers = match (&mut self.layout, &other.layout) {
+            (Layout::Hashed(levels), Layout::Hashed(others)) => {
+                let mut numbers = Vec::new();
+                for (level, other) in levels.iter_mut().zip(others) {
+                    numbers = level.adopt(other, &maps, &numbers);
+                }
+                numbers
+            }
+            (Layout::Dense { order, fixed, .. }, _) => {
+                let growing = order.last().and_then(|&key| maps[key].as_deref());
+                dense_numbers(other.num_groups(), *fixed, growing)
+            }
+            _ => (0..other.num_groups() as u32).collect(),
+        };
+        self.rows.resize(self.num_groups(), 0);
+        for (&number, &rows) in numbers.iter().zip(&other.rows) {
+            self.rows[number as usize] += rows;
+        }
+        numbers
+    }
+
+    /// Whether there is one group, whether it has rows or not.
+    pub(super) fn has_no_keys(&self) -> bool {
+        matches!(self.layout, Layout::One)
+    }
+
+    /// The groups among `range` that have rows.
+    pub(super) fn occupied_in(&self, range: std::ops::Range<usize>) -> Vec<u32> {
+        let start = range.start as u32;
+        let rows = self.rows.get(range).unwrap_or_default();
+        (start..).zip(rows).filter(|(_, rows)| **rows > 0).map(|(group, _)| group).collect()
+    }
+
+    /// The keys of some groups, one array a key; `decoders` has what each key's decoder remembers, at first nothing.
+    pub(super) fn decode(
+        &self,
+        groups: &[u32],
+        fields: &[&Field],
+        decoders: &mut Vec<Values>,
+    ) -> Result<Vec<ArrayRef>> {
+        decoders.resize_with(self.keys.len(), Values::default);
         let mut codes = vec![Vec::new(); self.keys.len()];
         match &self.layout {
             Layout::One => {}
             Layout::Dense { order, strides, .. } => {
                 for (&key, &stride) in order.iter().zip(strides) {
                     let cardinality = self.keys[key].cardinality().map_or(u32::MAX, |cardinality| cardinality as u32);
-                    codes[key] = groups.iter().map(|group| group / stride % cardinality).collect();
+                    codes[key] = match order.len() {
+                        1 => groups.to_vec(),
+                        _ => groups.iter().map(|group| group / stride % cardinality).collect(),
+                    };
                 }
             }
             Layout::Hashed(levels) => {
@@ -329,12 +273,7 @@ impl Grouping {
                 }
             }
         }
-        for (key, codes) in self.keys.iter().zip(&mut codes) {
-            if matches!(key, Key::Missing) {
-                *codes = vec![0; groups.len()];
-            }
-        }
-        let parts = self.keys.iter().zip(&codes).zip(&mut self.decoders).zip(fields);
+        let parts = self.keys.iter().zip(&codes).zip(decoders).zip(fields);
         parts.map(|(((key, codes), values), field)| key.decode(codes, values, field)).collect()
     }
 
@@ -344,6 +283,41 @@ impl Grouping {
         self.keys.iter_mut().for_each(Key::reset);
         if let Layout::Hashed(levels) = &mut self.layout {
             levels.iter_mut().for_each(|level| level.combinations = Interner::default());
+        }
+    }
+}
+
+/// The numbers of another dense table's groups, whose last key's codes are `growing` here.
+fn dense_numbers(num_groups: usize, fixed: usize, growing: Option<&[u32]>) -> Vec<u32> {
+    let number = |group: usize| match growing {
+        Some(codes) => codes[group / fixed] * fixed as u32 + (group % fixed) as u32,
+        None => group as u32,
+    };
+    (0..num_groups).map(number).collect()
+}
+
+fn add_codes(codes: Codes<'_>, stride: u32, ids: &mut [u32]) {
+    match codes {
+        Codes::Each(codes) => ids.iter_mut().zip(codes).for_each(|(id, code)| *id += code * stride),
+        Codes::Runs(runs) => {
+            let mut start = 0;
+            for &(code, end) in runs {
+                ids[start..end].iter_mut().for_each(|id| *id += code * stride);
+                start = end;
+            }
+        }
+    }
+}
+
+fn add_packed(codes: Codes<'_>, shift: u32, packed: &mut [u64]) {
+    match codes {
+        Codes::Each(codes) => packed.iter_mut().zip(codes).for_each(|(key, code)| *key |= u64::from(*code) << shift),
+        Codes::Runs(runs) => {
+            let mut start = 0;
+            for &(code, end) in runs {
+                packed[start..end].iter_mut().for_each(|key| *key |= u64::from(code) << shift);
+                start = end;
+            }
         }
     }
 }
@@ -408,7 +382,7 @@ impl Level {
         packed.resize(num_rows, 0);
         let mut shift = 0;
         for &(key, bits) in &self.keys {
-            keys[key].for_each(&mut |row, code| packed[row] |= u64::from(code) << shift);
+            add_packed(keys[key].codes(), shift, packed);
             shift += bits;
         }
         if self.follows() {
@@ -416,6 +390,22 @@ impl Level {
         }
         ids.clear();
         ids.extend(packed.iter().map(|&key| self.combinations.id(key)));
+    }
+
+    /// Takes another table's combinations over; `maps` has, by key, what its codes are here, and `before` what the
+    /// numbers of its level before are here. Returns by which number each of its combinations goes here.
+    fn adopt(&mut self, other: &Self, maps: &[Option<Vec<u32>>], before: &[u32]) -> Vec<u32> {
+        let renumbered = |&packed: &u64| {
+            let (mut key, mut shift) = (0, 0);
+            for &(index, bits) in &other.keys {
+                let code = packed >> shift & ((1 << bits) - 1);
+                let code = maps[index].as_ref().map_or(code, |map| u64::from(map[code as usize]));
+                key |= code << shift;
+                shift += bits;
+            }
+            if other.follows() { key | u64::from(before[(packed >> shift) as usize]) << shift } else { key }
+        };
+        other.combinations.keys.iter().map(|packed| self.combinations.id(renumbered(packed))).collect()
     }
 
     /// Whether there is a level before it.

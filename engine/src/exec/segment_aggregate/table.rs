@@ -1,0 +1,224 @@
+//! Groups of rows and their states: the rows of one segment after another are folded in, and other tables merged.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Field;
+use datafusion::error::Result;
+
+use super::Fold;
+use super::accumulator::{Accumulator, Adopted, Input};
+use super::grouping::Grouping;
+use super::key::CodeSpace;
+use super::stream::Plan;
+use crate::exec::ordinals::Numbering;
+use crate::exec::reader::{Rows, Values};
+use crate::exec::selection::{Bound, Selected};
+use crate::segment::{Segment, block_range};
+
+#[derive(Debug)]
+pub(super) struct Table {
+    grouping: Grouping,
+    inputs: Vec<Input>,
+    accumulators: Vec<Accumulator>,
+    codes: Vec<u32>,
+    rows: Vec<u32>,
+    /// Whether it has seen a segment at all.
+    pub(super) is_open: bool,
+}
+
+impl Table {
+    /// `spaces` says for each key what its codes are; `numberings` has the ordinals of the columns whose distinct values
+    /// are counted; `expected_rows` is how many rows will come at most.
+    pub(super) fn new(
+        plan: &Plan,
+        spaces: Vec<CodeSpace>,
+        numberings: &[(usize, Numbering)],
+        expected_rows: usize,
+    ) -> Result<Self> {
+        let columns = &plan.source.columns;
+        let mut read = plan.folds.iter().filter_map(Fold::column).collect::<Vec<_>>();
+        read.sort_unstable();
+        read.dedup();
+        let numbering = |column| numberings.iter().find(|(numbered, _)| *numbered == column).map(|(_, found)| found);
+        let inputs = read.iter().map(|&column| Input::new(column, numbering(column).cloned()));
+        let accumulators = plan.folds.iter().map(|fold| {
+            let at = fold.column().and_then(|column| read.binary_search(&column).ok());
+            let described = fold.column().and_then(|column| columns.column(column));
+            let limit = fold.column().and_then(numbering).map_or(0, Numbering::limit);
+            Accumulator::new(*fold, at, described.map(|column| column.column_type), limit)
+        });
+        Ok(Self {
+            inputs: inputs.collect(),
+            accumulators: accumulators.collect::<Result<Vec<_>>>()?,
+            grouping: Grouping::new(&plan.keys, spaces, columns, expected_rows)?,
+            codes: Vec::new(),
+            rows: Vec::new(),
+            is_open: false,
+        })
+    }
+
+    /// Goes on to segment `index` of the plan, which is at `place` of those that have ordinals.
+    pub(super) fn open(&mut self, plan: &Plan, index: usize, place: usize) -> Result<()> {
+        let segment: &dyn Segment = plan.source.segments[index].segment.as_ref();
+        let columns = &plan.source.columns;
+        self.is_open = true;
+        for input in &mut self.inputs {
+            input.open(segment, place, columns)?;
+        }
+        for accumulator in &mut self.accumulators {
+            accumulator.open(&self.inputs, segment.num_rows(), &self.grouping.rows)?;
+        }
+        self.grouping.open(segment, place, columns)
+    }
+
+    fn group_bytes(&self) -> usize {
+        self.accumulators.iter().map(Accumulator::group_bytes).sum()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.grouping.memory_bytes() + self.grouping.num_groups() * self.group_bytes()
+    }
+
+    /// Bytes that it takes with the first rows.
+    pub(super) fn first_bytes(&self) -> usize {
+        self.grouping.first_groups() * (8 + self.group_bytes())
+    }
+
+    /// Gives up arrays for what grows with the groups that occur. Only without rows.
+    pub(super) fn use_hashing(&mut self) {
+        self.grouping.use_hashing();
+    }
+
+    /// Whether it is so large that its groups had better be given out.
+    pub(super) fn is_full(&self) -> bool {
+        self.grouping.is_full()
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.grouping.reset();
+        self.accumulators.iter_mut().for_each(Accumulator::reset);
+    }
+
+    /// Folds the selected rows of a block. False, and nothing done, if there are too many groups for arrays.
+    pub(super) fn fold(&mut self, bound: &Bound, segment: &dyn Segment, block: usize) -> Result<bool> {
+        let num_rows = segment.num_rows();
+        let len = block_range(block, num_rows).len();
+        let rows = match bound.select(block, num_rows, &mut self.codes)? {
+            Selected::Nothing => return Ok(true),
+            Selected::All => {
+                if self.fold_summary(block, len)? {
+                    return Ok(true);
+                }
+                Rows::All(len)
+            }
+            Selected::Some(bits) => {
+                Selected::rows_into(&bits, &mut self.rows);
+                Rows::Some(&self.rows)
+            }
+        };
+        if !self.grouping.load(block, rows)? {
+            return Ok(false);
+        }
+        for input in &mut self.inputs {
+            input.load(block, rows)?;
+        }
+        let num_groups = self.grouping.num_groups();
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(num_groups);
+            accumulator.add(&self.inputs, self.grouping.groups());
+        }
+        Ok(true)
+    }
+
+    /// Folds a whole block of one group by its statistics, without reading it. False, and nothing done, where they do
+    /// not tell enough.
+    fn fold_summary(&mut self, block: usize, len: usize) -> Result<bool> {
+        if !self.grouping.may_be_one_group() || self.accumulators.iter().any(Accumulator::needs_rows) {
+            return Ok(false);
+        }
+        let mut summaries = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            let Some(summary) = input.summary(block)? else { return Ok(false) };
+            summaries.push(summary);
+        }
+        let Some(group) = self.grouping.load_block(block, len)? else { return Ok(false) };
+        let num_groups = self.grouping.num_groups();
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(num_groups);
+            accumulator.add_block(&summaries, group as usize, len as u64);
+        }
+        Ok(true)
+    }
+
+    /// Takes another table's groups and states over.
+    pub(super) fn adopt(&mut self, other: &Self) {
+        let before = self.grouping.rows.clone();
+        let numbers = self.grouping.adopt(&other.grouping);
+        let num_groups = self.grouping.num_groups();
+        let rows = Adopted { before: &before, others: &other.grouping.rows, num_groups };
+        for (accumulator, other) in self.accumulators.iter_mut().zip(&other.accumulators) {
+            accumulator.resize(num_groups);
+            accumulator.adopt(other, &numbers, rows);
+        }
+    }
+
+    /// Makes every state as long as there are groups, so that results can be had also where no row came.
+    pub(super) fn complete(&mut self) {
+        let num_groups = self.grouping.num_groups();
+        self.grouping.rows.resize(num_groups, 0);
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(num_groups));
+    }
+
+    pub(super) fn num_groups(&self) -> usize {
+        self.grouping.num_groups()
+    }
+
+    /// The groups that have rows.
+    pub(super) fn occupied(&self) -> Vec<u32> {
+        self.grouping.occupied()
+    }
+
+    /// The groups to give out among `range`: those that have rows, and the only one of a query without keys.
+    pub(super) fn groups_in(&self, range: Range<usize>) -> Vec<u32> {
+        match self.grouping.has_no_keys() {
+            true => range.map(|group| group as u32).collect(),
+            false => self.grouping.occupied_in(range),
+        }
+    }
+
+    /// What some groups are ordered by, if that is the result of this fold. `None` as in [`Accumulator::order_keys`].
+    pub(super) fn order_keys(&self, fold: usize, groups: &[u32]) -> Option<Vec<i64>> {
+        self.accumulators.get(fold)?.order_keys(groups, &self.grouping.rows)
+    }
+
+    /// Keys and states of some groups.
+    pub(super) fn states(&self, plan: &Plan, groups: &[u32], decoders: &mut Vec<Values>) -> Result<RecordBatch> {
+        let fields = plan.schema.fields().iter().map(AsRef::as_ref).collect::<Vec<&Field>>();
+        let (key_fields, mut state_fields) = fields.split_at(plan.keys.len());
+        let mut columns = self.grouping.decode(groups, key_fields, decoders)?;
+        for (accumulator, &count) in self.accumulators.iter().zip(&plan.state_counts) {
+            let (these, rest) = state_fields.split_at(count);
+            columns.extend(accumulator.states(groups, &self.grouping.rows, these)?);
+            state_fields = rest;
+        }
+        batch(plan, columns, groups.len())
+    }
+
+    /// Keys and results of some groups.
+    pub(super) fn results(&self, plan: &Plan, groups: &[u32], decoders: &mut Vec<Values>) -> Result<RecordBatch> {
+        let fields = plan.schema.fields().iter().map(AsRef::as_ref).collect::<Vec<&Field>>();
+        let (key_fields, result_fields) = fields.split_at(plan.keys.len());
+        let mut columns = self.grouping.decode(groups, key_fields, decoders)?;
+        for (accumulator, field) in self.accumulators.iter().zip(result_fields) {
+            columns.push(accumulator.results(groups, &self.grouping.rows, field)?);
+        }
+        batch(plan, columns, groups.len())
+    }
+}
+
+fn batch(plan: &Plan, columns: Vec<ArrayRef>, num_rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(num_rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+}
