@@ -36,7 +36,8 @@ fn edits_are_ingested() -> Result<Completion, Failed> {
     let spec = dir.path().join("prefix.json");
     std::fs::write(
         &spec,
-        r#"{"dataSchema": {"dataSource": "prefix", "timestampSpec": {"column": "time"}},
+        r#"{"dataSchema": {"dataSource": "prefix", "timestampSpec": {"column": "time"},
+                            "dimensionsSpec": {"dimensions": ["page", {"type": "long", "name": "added"}]}},
             "ioConfig": {"inputSource": {"type": "s3", "prefixes": ["s3://edits/days/"]}, "inputFormat": {"type": "json"}}}"#,
     )?;
     s3.henge(&data, "ingest", &["--spec", &spec.to_string_lossy()])?;

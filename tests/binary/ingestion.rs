@@ -200,8 +200,8 @@ fn wrong_requests() -> Result<(), Failed> {
     contains(&place.ingest(&file, &[])?.failed_with(2)?, &["one.txt", "json", "csv"])?;
     contains(&place.ingest(&file, &["--format", "yaml"])?.failed_with(2)?, &["yaml"])?;
     let spec = place.file("spec.json", "{\"dataSchema\": {}}")?;
-    let mut command = place.henge(&["ingest", "--spec"]);
-    command.arg(spec);
+    let mut command = place.henge(&["ingest"]);
+    command.arg("--spec").arg(spec);
     contains(&run(command)?.failed_with(2)?, &["dataSource"])?;
     contains(&run(place.henge(&["sql", "SELECT 1"]))?.ok()?, &["(1 row)"])
 }

@@ -4,12 +4,12 @@ use arrow::array::RecordBatch;
 use clap::Args;
 use henge_catalog::Database;
 use henge_catalog::database::{Existing, IngestRun, Opening};
-use henge_engine::Result;
 use henge_engine::ingest::IngestionSpec;
 use henge_engine::ingest::source::wikipedia::{Options as Edits, Wikipedia};
+use henge_engine::{Error, Result};
 
 use super::serve::addresses;
-use super::{Runtimes, held, interrupted, open, print, say, sql};
+use super::{Interruption, Runtimes, held, open, print, say, sql};
 use crate::config::{Config, Options};
 use crate::role::all::{self, Taken};
 
@@ -67,17 +67,34 @@ impl Demo {
 }
 
 async fn demonstrate(config: &Config, once: bool, runtimes: &Runtimes) -> Result<()> {
+    let mut interruption = Interruption::listen()?;
     let database = match open(config).await? {
         Opening::Opened(database) => database,
         Opening::Held(holder) => return Err(held(config, &holder)),
     };
-    let result = serve(config, database.clone(), once, runtimes).await;
+    let ended = async {
+        interruption.wait().await;
+        Err(Error::canceled("interrupted"))
+    };
+    let result = tokio::select! {
+        loaded = load_sample(&database) => loaded,
+        interrupted = ended => interrupted,
+    };
+    let result = match result {
+        Ok(()) => serve(config, database.clone(), once, runtimes, interruption).await,
+        Err(error) => Err(error),
+    };
     database.close().await;
     result
 }
 
-async fn serve(config: &Config, database: Database, once: bool, runtimes: &Runtimes) -> Result<()> {
-    load_sample(&database).await?;
+async fn serve(
+    config: &Config,
+    database: Database,
+    once: bool,
+    runtimes: &Runtimes,
+    mut interruption: Interruption,
+) -> Result<()> {
     let server = all::start(config, database, Taken::Moves, runtimes.queries.handle()).await?;
     say(&addresses(&server, config))?;
     say(&format!("\n{EXAMPLE};\n"))?;
@@ -85,7 +102,7 @@ async fn serve(config: &Config, database: Database, once: bool, runtimes: &Runti
     answer.print(print::Format::Table)?;
     if !once {
         say("\nServing until you press Ctrl-C.")?;
-        interrupted().await;
+        interruption.wait().await;
     }
     server.stop().await;
     Ok(())
@@ -100,7 +117,7 @@ async fn load_sample(database: &Database) -> Result<()> {
     let spec = IngestionSpec::from_json(SPEC)?;
     let batches = tokio::task::spawn_blocking(sample)
         .await
-        .map_err(|error| henge_engine::Error::runtime_failure("the sample cannot be made").with_source(error))??;
+        .map_err(|error| Error::runtime_failure("the sample cannot be made").with_source(error))??;
     let report = database.ingest_batches(spec.data_schema, Existing::Replace, batches, IngestRun::default()).await?;
     say(&format!("Loaded {} edits.\n", report.rows_read()))
 }

@@ -11,7 +11,7 @@ use henge_engine::model::Granularity;
 use henge_engine::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Runtimes, interrupted, open, remote, say};
+use super::{Interruption, Runtimes, open, remote, say};
 use crate::config::{Config, Options};
 
 /// Bad rows shown in the summary.
@@ -127,6 +127,7 @@ fn granularity(text: &str) -> Result<Granularity> {
 }
 
 async fn ingest(config: &Config, spec: IngestionSpec, bad_rows: Option<PathBuf>) -> Result<IngestReport> {
+    let mut interruption = Interruption::listen()?;
     let database = match open(config).await? {
         Opening::Opened(database) => database,
         Opening::Held(_) if bad_rows.is_some() => {
@@ -146,12 +147,12 @@ async fn ingest(config: &Config, spec: IngestionSpec, bad_rows: Option<PathBuf>)
     tokio::pin!(work);
     let report = tokio::select! {
         report = &mut work => report,
-        () = interrupted() => {
+        () = interruption.wait() => {
             cancel.cancel();
             tokio::select! {
                 report = &mut work => report,
                 // It waits for its input, and who asks again does not want to wait for that.
-                () = interrupted() => return Err(Error::canceled("interrupted; the ingestion was given up")),
+                () = interruption.wait() => return Err(Error::canceled("interrupted; the ingestion was given up")),
             }
         }
     };

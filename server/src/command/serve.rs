@@ -4,7 +4,7 @@ use clap::Args;
 use henge_catalog::database::Opening;
 use henge_engine::Result;
 
-use super::{Runtimes, held, interrupted, open, say};
+use super::{Interruption, Runtimes, held, open, say};
 use crate::config::{Config, Options};
 use crate::pg_catalog::DATABASE;
 use crate::role::all::{self, Taken};
@@ -26,6 +26,7 @@ impl Server {
 }
 
 async fn serve(config: &Config, runtimes: &Runtimes) -> Result<()> {
+    let mut interruption = Interruption::listen()?;
     let database = match open(config).await? {
         Opening::Opened(database) => database,
         Opening::Held(holder) => return Err(held(config, &holder)),
@@ -38,7 +39,7 @@ async fn serve(config: &Config, runtimes: &Runtimes) -> Result<()> {
         }
     };
     say(&addresses(&server, config))?;
-    interrupted().await;
+    interruption.wait().await;
     server.stop().await;
     Ok(())
 }

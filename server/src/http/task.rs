@@ -84,8 +84,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Param
 
 pub(super) async fn payload(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let record = record(&api, &id).await?;
-    let spec: Value = serde_json::from_str(&record.payload).unwrap_or(Value::Null);
-    Ok(Json(json!({ "task": id, "payload": { "type": record.task_type, "spec": spec } })))
+    // It was recorded as a task: `{"type": …, "spec": …}`.
+    let payload: Value = serde_json::from_str(&record.payload).unwrap_or(Value::Null);
+    Ok(Json(json!({ "task": id, "payload": payload })))
 }
 
 pub(super) async fn status(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
