@@ -28,7 +28,10 @@ fn use_columns(files: SegmentFiles, is_wanted: impl Fn(&str) -> bool) {
     if segment.num_rows() > 1_000_000 {
         return;
     }
-    for (index, schema) in segment.schema().columns().iter().enumerate().filter(|(_, schema)| is_wanted(&schema.name)) {
+    for (index, schema) in segment.schema().columns().iter().enumerate() {
+        if !is_wanted(&schema.name) {
+            continue;
+        }
         if let Ok(column) = segment.column(index) {
             let _ = values_of(&column, segment.num_rows());
             let _ = verify(&column, segment.num_rows());
