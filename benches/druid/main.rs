@@ -4,10 +4,10 @@
 //! thread. Nothing is asserted but that both answer alike.
 #![allow(clippy::print_stdout)]
 
-#[allow(dead_code)]
+#[allow(dead_code, clippy::unwrap_used)]
 #[path = "../../tests/druid_builder/builder.rs"]
 mod builder;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::unwrap_used)]
 #[path = "../../tests/druid_builder/encode.rs"]
 mod encode;
 
@@ -72,7 +72,7 @@ fn main() -> Done {
         if answers[0] != answers[1] {
             return Err(format!("answers differ to {query}:\n{}\n{}", answers[0], answers[1]).into());
         }
-        let mut time = |context| median(|| answer(&runtime, context, query).map(drop));
+        let time = |context| median(|| answer(&runtime, context, query).map(drop));
         println!("| `{query}` | {:.2} | {:.2} |", time(&ours)?, time(&druids)?);
     }
     Ok(())
