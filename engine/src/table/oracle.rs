@@ -1,5 +1,7 @@
 //! The oracle: SQL over segments answers as DataFusion does over the same rows in memory.
 
+mod druid;
+
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
@@ -22,6 +24,8 @@ use rand::{Rng, SeedableRng};
 
 use super::{DataSourceTable, FixedSource, VisibleSegment};
 use crate::model::{ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, Timestamp};
+use crate::segment::druid::tests::builder::{Style, encode};
+use crate::segment::druid::{DruidSegment, Nulls};
 use crate::segment::memory::MemorySegment;
 use crate::segment::{MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions, write_segment};
 
@@ -111,10 +115,11 @@ fn data(seed: u64, sizes: &[usize]) -> Data {
         let batch = rows(&mut random, num_rows, from..from + 48, lacking);
         let schema = schema_without(lacking);
         let batch_of_one = std::slice::from_ref(&batch);
-        let segment: Arc<dyn Segment> = match random.random_range(0..3) {
+        let segment: Arc<dyn Segment> = match random.random_range(0..5) {
             0 => Arc::new(MemorySegment::from_batches(schema, batch_of_one).unwrap()),
             1 => Arc::new(MemorySegment::from_batches_with_row_index(schema, batch_of_one).unwrap()),
-            _ => in_file(MemorySegment::from_batches(schema, batch_of_one).unwrap()),
+            2 => in_file(MemorySegment::from_batches(schema, batch_of_one).unwrap()),
+            _ => as_druids(&MemorySegment::from_batches(schema, batch_of_one).unwrap(), &mut random),
         };
         // Some segments are overshadowed in part.
         let hidden = if i % 2 == 1 { random.random_range(0..24) } else { 0 };
@@ -139,6 +144,12 @@ fn in_file(segment: MemorySegment) -> Arc<dyn Segment> {
     let mut bytes = Vec::new();
     write_segment(&order, 0..order.num_rows(), &WriteOptions::default(), &mut bytes).unwrap();
     Arc::new(SegmentFile::from_bytes("in memory", bytes).unwrap())
+}
+
+/// The same rows in Druid's format, written by the test builder in a style of its choice.
+fn as_druids(segment: &MemorySegment, random: &mut StdRng) -> Arc<dyn Segment> {
+    let files = encode(segment, &Style::random(random));
+    Arc::new(DruidSegment::from_files("in memory", files, Nulls::AsStored).unwrap())
 }
 
 fn conform(batch: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
