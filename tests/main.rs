@@ -11,6 +11,7 @@
 mod binary;
 mod examples;
 mod harness;
+mod metadata;
 mod object_storage;
 mod oracle;
 mod sql;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         oracle::trials(),
         examples::trials(),
         binary::trials(),
+        metadata::trials(),
         object_storage::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();

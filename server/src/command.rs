@@ -139,6 +139,12 @@ impl Runtimes {
 async fn open(config: &Config) -> Result<Opening> {
     let mut builder =
         Database::builder(config.data_dir.clone()).threads(config.threads).store_options(config.store_options.clone());
+    if let Some(url) = &config.metadata {
+        builder = builder.metadata(url.clone());
+    }
+    if let Some(url) = &config.deep_storage {
+        builder = builder.deep_storage(url.clone());
+    }
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
     }
