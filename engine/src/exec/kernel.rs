@@ -53,9 +53,9 @@ pub(super) fn places(bits: &[u64], rows: &mut Vec<u32>) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256i, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_min_epu32,
-        _mm256_movemask_ps, _mm256_set1_epi32, _mm256_sub_epi32, _mm512_add_epi32, _mm512_cmplt_epu32_mask,
-        _mm512_loadu_si512, _mm512_mask_compressstoreu_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_sub_epi32,
+        __m256i, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_min_epu32, _mm256_movemask_ps,
+        _mm256_set1_epi32, _mm256_sub_epi32, _mm512_add_epi32, _mm512_cmplt_epu32_mask, _mm512_loadu_si512,
+        _mm512_mask_compressstoreu_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_sub_epi32,
     };
 
     use super::mark_range_plainly;
