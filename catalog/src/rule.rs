@@ -143,13 +143,15 @@ impl Rule {
             Self::DropBeforeByPeriod { period } => return moment(interval.end(), *period, now),
             _ => return None,
         };
-        // The edge that time moves past the segment: its end leaves a load rule behind, its start a drop rule.
-        let leaves = moment(if within { interval.start() } else { interval.end() }, period, now);
+        // The edge that time moves past the segment. A load rule is left behind as its end is reached, a drop rule only
+        // as its start is passed.
+        let after_start = Timestamp::from_millis(interval.start().millis() + 1);
+        let leaves = moment(if within { after_start } else { interval.end() }, period, now);
         let enters = match (include_future, within) {
             (true, _) => None,
             // It lies within what ends now as soon as it has ended; it overlaps that only after it has begun.
             (false, true) => Some(interval.end()),
-            (false, false) => Some(Timestamp::from_millis(interval.start().millis() + 1)),
+            (false, false) => Some(after_start),
         };
         let enters = enters.filter(|at| *at > now);
         [leaves, enters].into_iter().flatten().min()
