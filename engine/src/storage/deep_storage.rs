@@ -436,4 +436,58 @@ mod tests {
         assert_eq!(storage.file_here(uid, &absolute)?, Some(PathBuf::from("/a/b")));
         Ok(())
     }
+
+    /// A genuine zip of Druid's, where one is at hand.
+    fn druids_zip() -> Option<PathBuf> {
+        Some(crate::segment::druid::tests::genuine::dir("test-segment")?.join("index.zip"))
+    }
+
+    #[test]
+    fn a_zip_of_druids_is_unpacked_into_the_cache_and_never_removed() -> Result<()> {
+        let Some(zip) = druids_zip() else { return Ok(()) };
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let foreign = dir.path().join("index.zip");
+        std::fs::copy(zip, &foreign).expect("copied");
+        let storage = DeepStorage::local(dir.path().join("segments"), dir.path().join("cache"))?;
+        let uid = SegmentUid::new(crate::model::Timestamp::from_millis(0), 1);
+        let load_spec = LoadSpec::Local { path: foreign.display().to_string() };
+        assert_eq!(storage.file_here(uid, &load_spec)?, None);
+        let unpacked = storage.fetch_blocking(uid, &load_spec, None)?;
+        assert!(unpacked.join("00000.smoosh").is_file() && unpacked.starts_with(dir.path().join("cache")));
+        assert_eq!(storage.file_here(uid, &load_spec)?, Some(unpacked.clone()));
+
+        let expected = storage.measure(&unpacked)?;
+        storage.forget(uid)?;
+        assert!(!unpacked.exists());
+        assert_eq!(storage.fetch_blocking(uid, &load_spec, Some(expected.clone()))?, unpacked);
+        storage.forget(uid)?;
+        let other = Expected { size_bytes: 1, ..expected };
+        assert!(storage.fetch_blocking(uid, &load_spec, Some(other)).is_err());
+        assert!(!unpacked.exists());
+
+        let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+        runtime.block_on(storage.delete(&load_spec))?;
+        assert!(foreign.is_file(), "what is not ours stays");
+        Ok(())
+    }
+
+    #[test]
+    fn what_druid_alone_writes_is_read_or_refused_with_a_word() -> Result<()> {
+        let spec = |json: &str| serde_json::from_str::<LoadSpec>(json).expect("valid JSON");
+        let azure = spec(r#"{"type":"azure","containerName":"c","blobPath":"a/index.zip"}"#);
+        assert_eq!((azure.to_string().as_str(), azure.is_ours()), ("az://c/a/index.zip", false));
+        assert_eq!(spec(r#"{"type":"tombstone","path":null}"#), LoadSpec::Tombstone);
+        let s3 = spec(r#"{"type":"s3_zip","bucket":"b","key":"k/index.zip","S3Schema":"s3n"}"#);
+        assert_eq!(s3.to_string(), "s3://b/k/index.zip");
+        assert!(spec(r#"{"type":"local","path":"wiki/x.henge"}"#).is_ours());
+        assert!(serde_json::from_str::<LoadSpec>(r#"{"type":"hdfs3","path":"x"}"#).is_err());
+
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let storage = DeepStorage::local(dir.path().join("segments"), dir.path().join("cache"))?;
+        let uid = SegmentUid::new(crate::model::Timestamp::from_millis(0), 1);
+        let hdfs = spec(r#"{"type":"hdfs","path":"hdfs://n/0_index.zip"}"#);
+        let refused = storage.fetch_blocking(uid, &hdfs, None).map(drop);
+        assert!(refused.is_err_and(|error| error.to_string().contains("HDFS, which is not read")));
+        Ok(())
+    }
 }
