@@ -40,7 +40,11 @@ pub fn no_real_file() -> Completion {
 
 /// The real edits of 2015-09-12, which are not part of the repository, if they lie beside it.
 pub fn wikiticker_file() -> Option<PathBuf> {
-    let name = "data/wikiticker-2015-09-12-sampled.json.gz";
+    shared("data/wikiticker-2015-09-12-sampled.json.gz")
+}
+
+/// What is no part of the repository, if it lies beside it.
+pub fn shared(name: &str) -> Option<PathBuf> {
     let beside = root().parent()?.join("shared").join(name);
     let above = root().parent()?.parent()?.join("shared").join(name);
     [beside, above].into_iter().find(|path| path.exists())

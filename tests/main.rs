@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod binary;
+mod druid;
 mod examples;
 mod harness;
 mod metadata;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         binary::trials(),
         metadata::trials(),
         object_storage::trials(),
+        druid::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -88,7 +88,7 @@ fn ask(server: &Server, sql: &str) -> Result<String, String> {
     })
 }
 
-fn becomes(server: &Server, sql: &str, expected: &str) -> Result<(), Failed> {
+pub fn becomes(server: &Server, sql: &str, expected: &str) -> Result<(), Failed> {
     until(&format!("{sql} to be {expected}"), || Ok((ask(server, sql).as_deref() == Ok(expected)).then_some(())))
 }
 

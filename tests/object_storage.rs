@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn no_server() -> Result<Option<Completion>, Failed> {
+pub fn no_server() -> Result<Option<Completion>, Failed> {
     match Command::new(python()).args(["-c", "import moto, boto3"]).stderr(Stdio::null()).status()?.success() {
         true => Ok(None),
         false => missing("moto, an S3 server: `pip install 'moto[server]'`").map(Some),
@@ -94,14 +94,14 @@ fn edits_are_ingested() -> Result<Completion, Failed> {
 }
 
 /// Ends when dropped.
-struct S3 {
+pub struct S3 {
     server: Child,
     from: std::sync::Mutex<BufReader<std::process::ChildStdout>>,
     endpoint: String,
 }
 
 impl S3 {
-    fn start(files: &[&Path]) -> Result<Self, Failed> {
+    pub fn start(files: &[&Path]) -> Result<Self, Failed> {
         let mut server = Command::new(python())
             .arg(root().join("tests/harness/s3.py"))
             .args(files)
@@ -132,20 +132,25 @@ impl S3 {
         self.henge(data, "ingest", &[urls, &flags].concat())
     }
 
+    /// Tells a process how to reach it.
+    pub fn set(&self, command: &mut Command) {
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+        ] {
+            command.env(name, value);
+        }
+    }
+
     /// What the real binary prints, on standard output if it succeeds.
     fn henge(&self, data: &Path, command: &str, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(env!("CARGO_BIN_EXE_henge"))
-            .arg(command)
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(data)
-            .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "a")
-            .env("AWS_SECRET_ACCESS_KEY", "b")
-            .output()
-            .map_err(|error| error.to_string())?;
+        let mut henge = Command::new(env!("CARGO_BIN_EXE_henge"));
+        henge.arg(command).args(arguments).arg("--data-dir").arg(data);
+        self.set(&mut henge);
+        let output = henge.output().map_err(|error| error.to_string())?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),

@@ -13,6 +13,7 @@
 //! the power goes; a file is removed only if nothing published refers to it and no query reads it.
 
 mod by_hand;
+mod import;
 mod ingest;
 mod kill;
 mod lock;
@@ -36,6 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
+pub use import::ImportedDataSource;
 pub use ingest::{Existing, IngestRun};
 pub use kill::KillReport;
 pub use lock::Holder;

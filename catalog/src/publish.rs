@@ -24,7 +24,7 @@ use henge_engine::{Error, Result};
 use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, join};
 use crate::timeline::{Addition, Timeline};
 
-pub use adopt::fits;
+pub use adopt::{fit, fits};
 
 /// The version under which an empty chunk is opened by an append (Druid's `DateTimes.EPOCH`).
 pub const FIRST_APPEND_VERSION: &str = "1970-01-01T00:00:00.000Z";

@@ -7,6 +7,7 @@
 //! source's segments are in one order, numbered by its `rev`. An id once given to a segment is never given again.
 
 mod dialect;
+mod druid;
 mod failure;
 mod memory;
 mod migration;
@@ -31,6 +32,7 @@ use henge_engine::Result;
 use henge_engine::model::{Interval, SegmentId, SegmentUid, Timestamp};
 use henge_engine::storage::LoadSpec;
 
+pub use druid::{DruidRow, druid_rows};
 pub use memory::MemoryStore;
 pub(crate) use record::join;
 pub use record::{

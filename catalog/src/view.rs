@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
+use henge_engine::segment::druid::Nulls;
 use henge_engine::segment::{PromotedSegment, Segment};
 use henge_engine::storage::DeepStorage;
 use henge_engine::table::{SegmentSource, VisibleSegment};
@@ -24,6 +25,19 @@ use schemas::SchemaCounts;
 
 use crate::store::{SegmentRecord, Snapshot};
 use crate::timeline::{Addition, Removal, Timeline, Visible};
+
+/// The data sources whose segments of Druid's have an empty text where they mean null; `*` is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OldNulls(pub Vec<String>);
+
+impl OldNulls {
+    fn of(&self, data_source: &str) -> Nulls {
+        match self.0.iter().any(|name| name == data_source || name == "*") {
+            true => Nulls::EmptyIsNull,
+            false => Nulls::AsStored,
+        }
+    }
+}
 
 /// A segment of a view: what is recorded of it, and its rows.
 #[derive(Debug)]
@@ -49,6 +63,7 @@ pub struct DataSourceView {
 #[derive(Debug)]
 pub struct View {
     storage: DeepStorage,
+    old_nulls: OldNulls,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
 }
@@ -71,8 +86,8 @@ struct WorkingSource {
 
 impl View {
     /// The view of what a store holds. Opens no segment.
-    pub fn new(storage: DeepStorage, snapshot: Snapshot) -> Result<Self> {
-        let view = Self { storage, shown: RwLock::default(), working: Mutex::default() };
+    pub fn new(storage: DeepStorage, old_nulls: OldNulls, snapshot: Snapshot) -> Result<Self> {
+        let view = Self { storage, old_nulls, shown: RwLock::default(), working: Mutex::default() };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -129,7 +144,8 @@ impl View {
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
-        let additions = added.into_iter().map(|record| source.addition(&self.storage, record)).collect();
+        let nulls = self.old_nulls.of(data_source);
+        let additions = added.into_iter().map(|record| source.addition(&self.storage, record, nulls)).collect();
         source.timeline.apply(&removals, additions)?;
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
@@ -181,7 +197,12 @@ fn removal(id: &SegmentId) -> Removal {
 }
 
 impl WorkingSource {
-    fn addition(&mut self, storage: &DeepStorage, mut record: SegmentRecord) -> Addition<Arc<ViewedSegment>> {
+    fn addition(
+        &mut self,
+        storage: &DeepStorage,
+        mut record: SegmentRecord,
+        nulls: Nulls,
+    ) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
         let id = Arc::new(record.id.clone());
         Addition {
@@ -191,7 +212,7 @@ impl WorkingSource {
             core_size: record.shard_spec.core_size(),
             partition: id.partition,
             segment: Arc::new(ViewedSegment {
-                segment: Arc::new(LazySegment::new(storage.clone(), &record)),
+                segment: Arc::new(LazySegment::new(storage.clone(), &record, nulls)),
                 id,
                 record,
             }),

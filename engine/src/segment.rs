@@ -19,6 +19,7 @@ mod footer;
 mod inspect;
 pub mod memory;
 mod merge;
+mod open;
 mod page;
 mod promoted;
 mod row_index;
@@ -41,6 +42,7 @@ pub use convert::{check_same_rows, convert};
 pub use file::SegmentFile;
 pub use inspect::Inspection;
 pub use merge::{MergeInput, Rollup, RowOrder};
+pub use open::OpenSegment;
 pub use promoted::PromotedSegment;
 pub use write::{RowIndexPolicy, SegmentSummary, WriteOptions, write_segment};
 

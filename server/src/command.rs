@@ -2,6 +2,7 @@
 
 mod demo;
 mod generate;
+mod import;
 mod ingest;
 mod print;
 mod remote;
@@ -49,6 +50,9 @@ enum Command {
     Server(serve::Server),
     /// Load files into a data source
     Ingest(Box<ingest::Ingest>),
+    /// Serve what another database has published
+    #[command(subcommand)]
+    Import(import::Import),
     /// Ask a query, of a running server or of a data directory
     Sql(sql::Sql),
     /// Look into segment files
@@ -67,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Server(server) => server.run(),
         Command::Ingest(ingest) => ingest.run(),
+        Command::Import(import) => import.run(),
         Command::Sql(sql) => sql.run(),
         Command::Segment(segment) => segment.run(),
         Command::Generate(generate) => generate.run(),
@@ -141,6 +146,9 @@ async fn open(config: &Config) -> Result<Opening> {
         Database::builder(config.data_dir.clone()).threads(config.threads).store_options(config.store_options.clone());
     if let Some(url) = &config.metadata {
         builder = builder.metadata(url.clone());
+    }
+    if !config.empty_is_null.is_empty() {
+        builder = builder.empty_is_null(config.empty_is_null.clone());
     }
     if let Some(url) = &config.deep_storage {
         builder = builder.deep_storage(url.clone());

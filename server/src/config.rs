@@ -33,6 +33,10 @@ pub struct Options {
     /// Where segments stay for ever: s3://BUCKET/PREFIX, gs://…, az://… or a directory; credentials as their own tools read them from the environment [default: segments in the data directory]
     #[arg(long, env = "HENGE_DEEP_STORAGE", value_name = "URL", help_heading = "Server")]
     pub deep_storage: Option<String>,
+    /// Data sources whose segments of Druid's, before its version 28, have an empty text where they mean null, with
+    /// commas between them; `*` is all [default: none]
+    #[arg(long, env = "HENGE_DRUID_EMPTY_IS_NULL", value_name = "NAMES", help_heading = "Server")]
+    pub druid_empty_is_null: Option<String>,
     /// Address to listen on. There are no passwords yet, so only this machine can connect by default [default: 127.0.0.1]
     #[arg(long, env = "HENGE_HOST", value_name = "ADDRESS", help_heading = "Server")]
     pub host: Option<IpAddr>,
@@ -91,6 +95,8 @@ pub struct Config {
     pub metadata: Option<MetadataUrl>,
     /// `None` for the one in the data directory.
     pub deep_storage: Option<DeepStorageUrl>,
+    /// Data sources of Druid's whose empty texts are nulls.
+    pub empty_is_null: Vec<String>,
     pub host: IpAddr,
     pub pg_port: u16,
     pub http_port: u16,
@@ -120,6 +126,7 @@ impl Options {
             data_dir: self.data_dir.or(file.data_dir),
             metadata: self.metadata.or(file.metadata),
             deep_storage: self.deep_storage.or(file.deep_storage),
+            druid_empty_is_null: self.druid_empty_is_null.or(file.druid_empty_is_null),
             host: self.host.or(file.host),
             pg_port: self.pg_port.or(file.pg_port),
             http_port: self.http_port.or(file.http_port),
@@ -157,6 +164,7 @@ impl Options {
             data_dir: self.data_dir.unwrap_or_else(default_data_dir),
             metadata: self.metadata.map(|Secret(url)| url.parse()).transpose()?,
             deep_storage: self.deep_storage.map(|url| url.parse()).transpose()?,
+            empty_is_null: names(self.druid_empty_is_null.as_deref().unwrap_or_default()),
             host,
             pg_port: self.pg_port.unwrap_or(DEFAULT_PG_PORT),
             http_port: self.http_port.unwrap_or(DEFAULT_HTTP_PORT),
@@ -168,6 +176,11 @@ impl Options {
             store_options: store_options(environment),
         })
     }
+}
+
+/// What stands between commas.
+fn names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 pub fn default_data_dir() -> PathBuf {

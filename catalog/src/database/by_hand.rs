@@ -1,5 +1,6 @@
 use henge_engine::model::Timestamp;
-use henge_engine::segment::{Segment, SegmentFile};
+use henge_engine::segment::druid::Nulls;
+use henge_engine::segment::{OpenSegment, Segment};
 use henge_engine::{Error, Result};
 
 use super::{Inner, lost};
@@ -81,13 +82,16 @@ impl Inner {
     }
 
     /// Fetches a segment that was inserted by hand, and reads all of it once: what its row does not say, the file does.
-    async fn read_inserted(&self, inserted: Inserted, now: Timestamp) -> Result<SegmentRecord> {
+    pub(super) async fn read_inserted(&self, inserted: Inserted, now: Timestamp) -> Result<SegmentRecord> {
         let uid = new_uid(now);
         let path = self.storage.fetch(uid, &inserted.load_spec, None).await.map_err(|error| error.retryable(false))?;
         let storage = self.storage.clone();
         let read = move || {
-            let file = SegmentFile::open(&path)?;
-            file.verify()?;
+            let file = OpenSegment::open(&path, Nulls::AsStored)?;
+            if let OpenSegment::Ours(file) = &file {
+                file.verify()?;
+            }
+            // Of Druid's, one column that cannot be read is no reason to refuse the others.
             let measured = storage.measure(&path)?;
             let Inserted { id, created, load_spec, shard_spec } = inserted;
             let outside =

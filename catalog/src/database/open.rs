@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
 use crate::store::{MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
-use crate::view::View;
+use crate::view::{OldNulls, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
@@ -45,6 +45,7 @@ pub struct DatabaseBuilder {
     store_options: StoreOptions,
     metadata: Option<MetadataUrl>,
     deep_storage: Option<DeepStorageUrl>,
+    old_nulls: OldNulls,
     clock: Arc<dyn Clock>,
 }
 
@@ -66,6 +67,7 @@ impl DatabaseBuilder {
             store_options,
             metadata: None,
             deep_storage: None,
+            old_nulls: OldNulls::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -97,6 +99,14 @@ impl DatabaseBuilder {
     #[must_use]
     pub fn deep_storage(mut self, url: DeepStorageUrl) -> Self {
         self.deep_storage = Some(url);
+        self
+    }
+
+    /// The data sources whose segments of Druid's have an empty text where they mean null, as Druid wrote them by default
+    /// until version 28; `*` is all of them. None unless said.
+    #[must_use]
+    pub fn empty_is_null(mut self, data_sources: impl IntoIterator<Item = String>) -> Self {
+        self.old_nulls = OldNulls(data_sources.into_iter().collect());
         self
     }
 
@@ -153,7 +163,7 @@ impl DatabaseBuilder {
         fail_interrupted_tasks(store.as_ref(), now).await?;
         let snapshot = store.snapshot().await?;
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
-        let view = Arc::new(View::new(storage.clone(), snapshot)?);
+        let view = Arc::new(View::new(storage.clone(), self.old_nulls, snapshot)?);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,
             spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),

@@ -15,6 +15,17 @@ pub fn fits(record: &SegmentRecord, overlap: &Overlap) -> Result<Decision> {
     Ok(Decision::default())
 }
 
+/// The segments of `records` that are not there yet, if they can all stand beside what is there.
+pub fn fit(records: &[SegmentRecord], overlap: &Overlap) -> Result<Decision> {
+    let is_new = |record: &&SegmentRecord| overlap.used.iter().all(|used| used.id != record.id);
+    let add = records.iter().filter(is_new).map(|record| SegmentRecord { created_rev: overlap.rev, ..record.clone() });
+    let add = add.collect::<Vec<_>>();
+    let mut timeline = Timeline::new();
+    timeline.apply(&[], overlap.used.iter().map(addition).collect())?;
+    timeline.apply(&[], add.iter().map(addition).collect())?;
+    Ok(Decision { add, mark_unused: Vec::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{interval, record_of};

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use henge_engine::model::{ColumnRole, SegmentSchema, ShardSpec};
+use henge_engine::model::{ColumnRole, Interval, SegmentId, SegmentSchema, ShardSpec};
 use henge_engine::storage::LoadSpec;
 use henge_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::SegmentRecord;
+use super::record::{Inserted, SegmentRecord};
 
 /// Druid's description of a segment, as its tools write and read it.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +32,22 @@ pub(super) struct Payload {
     size: Value,
     #[serde(default)]
     identifier: Value,
+}
+
+/// A segment as Druid's payload alone describes it, when nothing else is known of it.
+pub(super) fn described(json: &str) -> Result<Inserted> {
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::invalid_input("its payload is not the JSON of a segment that can be read").with_source(error)
+    };
+    let payload: Payload = serde_json::from_str(json).map_err(|error| wrong(error.into()))?;
+    let (Some(data_source), Some(interval), Some(version)) = (payload.data_source, payload.interval, payload.version)
+    else {
+        return Err(Error::invalid_input("its payload lacks its data source, interval or version"));
+    };
+    let interval: Interval = interval.parse()?;
+    let partition = payload.shard_spec.partition_num();
+    let id = SegmentId { data_source, interval, version, partition };
+    Ok(Inserted { id, created: interval.end(), load_spec: payload.load_spec, shard_spec: payload.shard_spec })
 }
 
 fn only_one() -> ShardSpec {

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use henge_engine::model::{SegmentSchema, SegmentUid, Timestamp};
-use henge_engine::segment::{Column, Segment, SegmentFile};
+use henge_engine::segment::druid::Nulls;
+use henge_engine::segment::{Column, OpenSegment, Segment};
 use henge_engine::storage::{DeepStorage, Expected, LoadSpec};
 use henge_engine::{Error, Result};
 
@@ -20,11 +21,13 @@ pub struct LazySegment {
     num_rows: usize,
     size_bytes: u64,
     time_range: Option<(Timestamp, Timestamp)>,
-    file: OnceLock<SegmentFile>,
+    nulls: Nulls,
+    file: OnceLock<OpenSegment>,
 }
 
 impl LazySegment {
-    pub(super) fn new(storage: DeepStorage, record: &SegmentRecord) -> Self {
+    /// `nulls` matters to a segment of Druid's.
+    pub(super) fn new(storage: DeepStorage, record: &SegmentRecord, nulls: Nulls) -> Self {
         Self {
             storage,
             uid: record.uid,
@@ -34,12 +37,13 @@ impl LazySegment {
             num_rows: usize::try_from(record.num_rows).unwrap_or(usize::MAX),
             size_bytes: record.size_bytes,
             time_range: record.time_range,
+            nulls,
             file: OnceLock::new(),
         }
     }
 
     /// The file, opened if it was not yet. Fails when it is missing, damaged, or another than was published.
-    pub fn file(&self) -> Result<&SegmentFile> {
+    pub fn file(&self) -> Result<&OpenSegment> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
@@ -48,9 +52,14 @@ impl LazySegment {
         }
         let path = self.storage.fetch_blocking(self.uid, &self.load_spec, Some(self.expected()))?;
         // Two threads may both open it; one result is kept.
-        let file = SegmentFile::open(&path)?;
+        let file = OpenSegment::open(&path, self.nulls)?;
+        let has_size = |file: &OpenSegment| match file {
+            OpenSegment::Ours(file) => file.size_bytes() == self.size_bytes,
+            // Its files were measured when they were unpacked.
+            OpenSegment::Druids(_) => true,
+        };
         let is_published = file.num_rows() == self.num_rows
-            && file.size_bytes() == self.size_bytes
+            && has_size(&file)
             && file.time_range() == self.time_range
             && file.schema() == &self.schema;
         if !is_published {

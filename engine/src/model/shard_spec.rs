@@ -39,7 +39,9 @@ pub enum ShardSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         num_core_partitions: Option<i32>,
     },
-    /// The same by the values of several dimensions.
+    /// Of Druid's: the part that says that an interval has no rows.
+    Tombstone,
+    /// The same as [`ShardSpec::Single`], by the values of several dimensions.
     #[serde(rename_all = "camelCase")]
     Range {
         dimensions: Vec<String>,
@@ -54,7 +56,7 @@ pub enum ShardSpec {
 impl ShardSpec {
     pub fn partition_num(&self) -> u32 {
         match self {
-            Self::None => 0,
+            Self::None | Self::Tombstone => 0,
             Self::Linear { partition_num }
             | Self::Numbered { partition_num, .. }
             | Self::Hashed { partition_num, .. }
@@ -66,7 +68,7 @@ impl ShardSpec {
     /// How many partitions, from 0, must be there before any is used; 0 where each stands alone.
     pub fn core_size(&self) -> u32 {
         match self {
-            Self::None => 1,
+            Self::None | Self::Tombstone => 1,
             Self::Linear { .. } => 0,
             Self::Numbered { partitions, .. } | Self::Hashed { partitions, .. } => *partitions,
             Self::Single { num_core_partitions, .. } | Self::Range { num_core_partitions, .. } => {

@@ -52,7 +52,7 @@ use descriptor::Shape;
 use index::{Index, Metadata};
 
 pub use inspect::DruidInspection;
-pub use unpack::unpack;
+pub use unpack::{gather, unpack};
 
 /// What an empty text in a column means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,10 @@ impl DruidSegment {
     pub fn verify(&self) -> Result<()> {
         for (index, column) in self.schema.columns().iter().enumerate() {
             let verified = self.opened(index).and_then(|opened| verify(&opened.column, self.num_rows));
-            verified.map_err(|error| error.context("column", &column.name).context("segment", &self.name))?;
+            verified.map_err(|error| {
+                let is_located = error.contexts().any(|(key, _)| key == "column");
+                if is_located { error } else { error.context("column", &column.name).context("segment", &self.name) }
+            })?;
         }
         Ok(())
     }

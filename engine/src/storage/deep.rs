@@ -31,16 +31,37 @@ pub enum LoadSpec {
     Google { bucket: String, path: String },
     /// An object of Azure's blob storage.
     #[serde(rename_all = "camelCase")]
-    Azure { container_path: String, blob_path: String },
+    Azure {
+        /// A container, and what all names in it begin with. Druid says `containerName`, and only that.
+        #[serde(alias = "containerName")]
+        container_path: String,
+        blob_path: String,
+    },
+    /// A file in HDFS, as Druid names it. It cannot be read.
+    Hdfs { path: String },
     /// Nowhere: the segment has no rows, it only overshadows.
     Tombstone,
+}
+
+impl LoadSpec {
+    /// Whether the bytes are ours, by their name: nothing of Druid's, or of whoever put a segment there by hand, is ever
+    /// removed.
+    pub fn is_ours(&self) -> bool {
+        let name = match self {
+            Self::Local { path } | Self::Google { path, .. } => path,
+            Self::S3 { key, .. } => key,
+            Self::Azure { blob_path, .. } => blob_path,
+            Self::S3Zip { .. } | Self::Hdfs { .. } | Self::Tombstone => return false,
+        };
+        Path::new(name).extension().is_some_and(|extension| extension == FILE_EXTENSION)
+    }
 }
 
 impl fmt::Display for LoadSpec {
     /// As people write such places.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { path } => f.write_str(path),
+            Self::Local { path } | Self::Hdfs { path } => f.write_str(path),
             Self::S3 { bucket, key } | Self::S3Zip { bucket, key } => write!(f, "s3://{bucket}/{key}"),
             Self::Google { bucket, path } => write!(f, "gs://{bucket}/{path}"),
             Self::Azure { container_path, blob_path } => write!(f, "az://{container_path}/{blob_path}"),

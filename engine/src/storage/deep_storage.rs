@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::deep::{LoadSpec, LocalDeepStorage, PushedSegment, file_name};
 use super::object::{Object, ObjectStores};
-use super::segment_cache::SegmentCache;
+use super::segment_cache::{SegmentCache, files_of};
 use crate::error::{Error, Result};
 use crate::model::{SegmentId, SegmentUid};
+use crate::segment::druid::{DruidSegment, gather};
 
 /// Segments fetched at one time; queries that wait for one come first come, first served.
 const FETCHES_AT_ONCE: usize = 4;
@@ -139,13 +140,10 @@ impl DeepStorage {
     }
 
     /// The file of a segment on this machine, without fetching it: `None` for one that is elsewhere and not cached, or
-    /// has no file.
+    /// has no file. A segment of Druid's is a directory in the cache, wherever it is from: nothing of Druid's is mapped
+    /// where it might change.
     pub fn file_here(&self, uid: SegmentUid, load_spec: &LoadSpec) -> Result<Option<PathBuf>> {
-        match load_spec {
-            LoadSpec::Tombstone => Ok(None),
-            LoadSpec::Local { .. } => self.inner.local_path(load_spec).map(Some),
-            _ => Ok(Some(self.inner.cache.path(uid)).filter(|path| path.exists())),
-        }
+        self.inner.file_here(uid, load_spec)
     }
 
     /// The file of a segment on this machine, fetched if need be: whole, verified, and synced. A local one is where it
@@ -167,14 +165,16 @@ impl DeepStorage {
         self.inner.transfers.run_blocking(async move { this.inner.fetch(uid, &load_spec, expected).await })
     }
 
-    /// The size and hash of a segment's file on this machine.
+    /// The size and hash of a segment's file on this machine; of a directory, those of all its files together.
     pub fn measure(&self, file: &Path) -> Result<Expected> {
-        let (size_bytes, hash) = super::deep::hash(&super::LocalDisk, file)?;
-        Ok(Expected { size_bytes, hash })
+        measure(file)
     }
 
-    /// Removes a segment's bytes for good. Missing ones are no failure.
+    /// Removes a segment's bytes for good, if they are ours; others are left alone. Missing ones are no failure.
     pub async fn delete(&self, load_spec: &LoadSpec) -> Result<()> {
+        if !load_spec.is_ours() {
+            return Ok(());
+        }
         let (this, load_spec) = (self.clone(), load_spec.clone());
         self.inner.transfers.run(async move { this.inner.delete(&load_spec).await }).await
     }
@@ -204,24 +204,63 @@ impl Inner {
     async fn fetch(&self, uid: SegmentUid, load_spec: &LoadSpec, expected: Option<Expected>) -> Result<PathBuf> {
         let turn = self.cache.fetching(uid);
         let _turn = turn.lock().await;
-        let path = self.cache.path(uid);
-        if path.exists() {
+        if let Some(path) = self.file_here(uid, load_spec)? {
             return Ok(path);
         }
         let closed = |_| Error::canceled("deep storage is being closed");
         let _place = self.fetches.acquire().await.map_err(closed)?;
+        if let LoadSpec::Local { .. } = load_spec {
+            let from = self.local_path(load_spec)?;
+            return self.unpack(from, uid, load_spec, expected).await;
+        }
         let part = self.cache.temporary(uid);
         let (size_bytes, hash) = self.object(load_spec)?.get(&part).await?;
-        let found = Expected { size_bytes, hash };
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
+        if DruidSegment::is_at(&part) {
+            let unpacked = self.unpack(part.clone(), uid, load_spec, expected).await;
             // What cannot be removed now is removed at the next start.
             let _ = std::fs::remove_file(&part);
-            return Err(Error::corrupt(format!(
-                "`{load_spec}` has {} bytes and hash {}, but {} bytes and hash {} were published",
-                found.size_bytes, found.hash, expected.size_bytes, expected.hash
-            )));
+            return unpacked;
+        }
+        if let Err(error) = check(load_spec, expected.as_ref(), &Expected { size_bytes, hash }) {
+            let _ = std::fs::remove_file(&part);
+            return Err(error);
         }
         self.cache.keep(&part, uid)
+    }
+
+    /// Puts the files of a segment of Druid's into the cache.
+    async fn unpack(
+        &self,
+        from: PathBuf,
+        uid: SegmentUid,
+        load_spec: &LoadSpec,
+        expected: Option<Expected>,
+    ) -> Result<PathBuf> {
+        let dir = self.cache.unpacking(uid)?;
+        let (to, load_spec) = (dir.clone(), load_spec.clone());
+        let unpack = move || {
+            gather(&from, &to).map_err(|error| error.context("load spec", &load_spec))?;
+            expected.map_or(Ok(()), |expected| check(&load_spec, Some(&expected), &measure(&to)?))
+        };
+        if let Err(error) = blocking(unpack).await {
+            // What cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_dir_all(&dir);
+            return Err(error);
+        }
+        self.cache.keep_unpacked(&dir, uid)
+    }
+
+    fn file_here(&self, uid: SegmentUid, load_spec: &LoadSpec) -> Result<Option<PathBuf>> {
+        let unpacked = || Some(self.cache.unpacked(uid)).filter(|path| path.exists());
+        match load_spec {
+            LoadSpec::Tombstone => Ok(None),
+            LoadSpec::Local { .. } if load_spec.is_ours() => self.local_path(load_spec).map(Some),
+            LoadSpec::Local { .. } => {
+                let path = self.local_path(load_spec)?;
+                Ok(unpacked().or_else(|| (!DruidSegment::is_at(&path)).then_some(path)))
+            }
+            _ => Ok(Some(self.cache.path(uid)).filter(|path| path.exists()).or_else(unpacked)),
+        }
     }
 
     async fn delete(&self, load_spec: &LoadSpec) -> Result<()> {
@@ -262,9 +301,37 @@ impl Inner {
                 let key = if prefix.is_empty() { blob_path.clone() } else { format!("{prefix}/{blob_path}") };
                 self.stores.object(&format!("az://{container}"), &key)
             }
+            LoadSpec::Hdfs { path } => Err(Error::unsupported(format!(
+                "`{path}` is in HDFS, which is not read; copy the segment to a directory or an object store, and name that"
+            ))),
             LoadSpec::Local { .. } | LoadSpec::Tombstone => Err(Error::defensive("not in an object store")),
         }
     }
+}
+
+/// Fails unless what was found is what was published.
+fn check(load_spec: &LoadSpec, expected: Option<&Expected>, found: &Expected) -> Result<()> {
+    let Some(expected) = expected.filter(|expected| *expected != found) else { return Ok(()) };
+    Err(Error::corrupt(format!(
+        "`{load_spec}` has {} bytes and hash {}, but {} bytes and hash {} were published",
+        found.size_bytes, found.hash, expected.size_bytes, expected.hash
+    )))
+}
+
+fn measure(file: &Path) -> Result<Expected> {
+    if !file.is_dir() {
+        let (size_bytes, hash) = super::deep::hash(&super::LocalDisk, file)?;
+        return Ok(Expected { size_bytes, hash });
+    }
+    // The hash of the hashes and names of the files.
+    let (mut size_bytes, mut all) = (0, super::deep::Hasher::default());
+    for file in files_of(file)? {
+        let (size, hash) = super::deep::hash(&super::LocalDisk, &file)?;
+        size_bytes += size;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        all.update(format!("{name} {size} {hash}\n").as_bytes());
+    }
+    Ok(Expected { size_bytes, hash: all.finish().1 })
 }
 
 /// Threads of its own for transfers, so that they go on while queries keep all others busy.
@@ -367,6 +434,60 @@ mod tests {
         assert!(storage.file_here(uid, &relative).is_err());
         let absolute = LoadSpec::Local { path: "/a/b".to_owned() };
         assert_eq!(storage.file_here(uid, &absolute)?, Some(PathBuf::from("/a/b")));
+        Ok(())
+    }
+
+    /// A genuine zip of Druid's, where one is at hand.
+    fn druids_zip() -> Option<PathBuf> {
+        Some(crate::segment::druid::tests::genuine::dir("test-segment")?.join("index.zip"))
+    }
+
+    #[test]
+    fn a_zip_of_druids_is_unpacked_into_the_cache_and_never_removed() -> Result<()> {
+        let Some(zip) = druids_zip() else { return Ok(()) };
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let foreign = dir.path().join("index.zip");
+        std::fs::copy(zip, &foreign).expect("copied");
+        let storage = DeepStorage::local(dir.path().join("segments"), dir.path().join("cache"))?;
+        let uid = SegmentUid::new(crate::model::Timestamp::from_millis(0), 1);
+        let load_spec = LoadSpec::Local { path: foreign.display().to_string() };
+        assert_eq!(storage.file_here(uid, &load_spec)?, None);
+        let unpacked = storage.fetch_blocking(uid, &load_spec, None)?;
+        assert!(unpacked.join("00000.smoosh").is_file() && unpacked.starts_with(dir.path().join("cache")));
+        assert_eq!(storage.file_here(uid, &load_spec)?, Some(unpacked.clone()));
+
+        let expected = storage.measure(&unpacked)?;
+        storage.forget(uid)?;
+        assert!(!unpacked.exists());
+        assert_eq!(storage.fetch_blocking(uid, &load_spec, Some(expected.clone()))?, unpacked);
+        storage.forget(uid)?;
+        let other = Expected { size_bytes: 1, ..expected };
+        assert!(storage.fetch_blocking(uid, &load_spec, Some(other)).is_err());
+        assert!(!unpacked.exists());
+
+        let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+        runtime.block_on(storage.delete(&load_spec))?;
+        assert!(foreign.is_file(), "what is not ours stays");
+        Ok(())
+    }
+
+    #[test]
+    fn what_druid_alone_writes_is_read_or_refused_with_a_word() -> Result<()> {
+        let spec = |json: &str| serde_json::from_str::<LoadSpec>(json).expect("valid JSON");
+        let azure = spec(r#"{"type":"azure","containerName":"c","blobPath":"a/index.zip"}"#);
+        assert_eq!((azure.to_string().as_str(), azure.is_ours()), ("az://c/a/index.zip", false));
+        assert_eq!(spec(r#"{"type":"tombstone","path":null}"#), LoadSpec::Tombstone);
+        let s3 = spec(r#"{"type":"s3_zip","bucket":"b","key":"k/index.zip","S3Schema":"s3n"}"#);
+        assert_eq!(s3.to_string(), "s3://b/k/index.zip");
+        assert!(spec(r#"{"type":"local","path":"wiki/x.henge"}"#).is_ours());
+        assert!(serde_json::from_str::<LoadSpec>(r#"{"type":"hdfs3","path":"x"}"#).is_err());
+
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let storage = DeepStorage::local(dir.path().join("segments"), dir.path().join("cache"))?;
+        let uid = SegmentUid::new(crate::model::Timestamp::from_millis(0), 1);
+        let hdfs = spec(r#"{"type":"hdfs","path":"hdfs://n/0_index.zip"}"#);
+        let refused = storage.fetch_blocking(uid, &hdfs, None).map(drop);
+        assert!(refused.is_err_and(|error| error.to_string().contains("HDFS, which is not read")));
         Ok(())
     }
 }

@@ -12,6 +12,8 @@ use crate::model::SegmentUid;
 
 const TMP_DIR: &str = "tmp";
 const FILE_EXTENSION: &str = "henge";
+/// How the names of directories with a segment of Druid's end.
+const DRUID_EXTENSION: &str = "druid";
 
 /// Segment files that were fetched from a deep storage elsewhere, by their uids.
 ///
@@ -39,6 +41,34 @@ impl SegmentCache {
         self.dir.join(format!("{uid}.{FILE_EXTENSION}"))
     }
 
+    /// Where the files of a segment of Druid's are, or would be.
+    pub(super) fn unpacked(&self, uid: SegmentUid) -> PathBuf {
+        self.dir.join(format!("{uid}.{DRUID_EXTENSION}"))
+    }
+
+    /// A new directory for a segment of Druid's that is being unpacked.
+    pub(super) fn unpacking(&self, uid: SegmentUid) -> Result<PathBuf> {
+        let dir = self.dir.join(TMP_DIR).join(format!("{uid}.{DRUID_EXTENSION}"));
+        let made = match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::create_dir(&dir),
+        };
+        made.map_err(|error| failure("create", &dir, error))?;
+        Ok(dir)
+    }
+
+    /// Gives a finished directory its name, as [`SegmentCache::keep`] does a file.
+    pub(super) fn keep_unpacked(&self, dir: &Path, uid: SegmentUid) -> Result<PathBuf> {
+        let path = self.unpacked(uid);
+        for file in files_of(dir)? {
+            LocalDisk.sync_file(&file).map_err(|error| failure("sync", &file, error))?;
+        }
+        LocalDisk.sync_dir(dir).map_err(|error| failure("sync", dir, error))?;
+        LocalDisk.rename(dir, &path).map_err(|error| failure("move a segment to", &path, error))?;
+        LocalDisk.sync_dir(&self.dir).map_err(|error| failure("sync", &self.dir, error))?;
+        Ok(path)
+    }
+
     /// A name for a file that is being fetched.
     pub(super) fn temporary(&self, uid: SegmentUid) -> PathBuf {
         self.dir.join(TMP_DIR).join(format!("{uid}.part"))
@@ -60,8 +90,13 @@ impl SegmentCache {
         Arc::clone(fetching.entry(uid).or_default())
     }
 
-    /// Removes a segment's file. A missing one is no failure.
+    /// Removes a segment's file or directory. A missing one is no failure.
     pub(super) fn remove(&self, uid: SegmentUid) -> Result<()> {
+        let dir = self.unpacked(uid);
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failure("remove", &dir, error)),
+            _ => {}
+        }
         let path = self.path(uid);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failure("remove", &path, error)),
@@ -83,4 +118,13 @@ impl SegmentCache {
         }
         Ok(removed)
     }
+}
+
+/// The files in a directory, in the order of their names.
+pub(super) fn files_of(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+    let entries = entries.map_err(|error| failure("list", dir, error))?;
+    let mut files = entries.iter().map(std::fs::DirEntry::path).collect::<Vec<_>>();
+    files.sort();
+    Ok(files)
 }

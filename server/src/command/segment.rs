@@ -8,8 +8,10 @@ use std::sync::Arc;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use clap::{Args, Subcommand};
-use henge_engine::segment::druid::{DruidSegment, Nulls};
-use henge_engine::segment::{BLOCK_ROWS, Segment as Rows, SegmentFile, check_same_rows, convert, read_block};
+use henge_engine::segment::druid::Nulls;
+use henge_engine::segment::{
+    BLOCK_ROWS, OpenSegment, Segment as Rows, SegmentFile, check_same_rows, convert, read_block,
+};
 use henge_engine::{Error, Result};
 
 use super::{cannot_write, say};
@@ -73,42 +75,10 @@ pub(super) struct Convert {
     without: Vec<String>,
 }
 
-/// A segment of either make.
-enum Opened {
-    Ours(SegmentFile),
-    Druids(DruidSegment),
-}
-
 impl Reading {
-    fn open(self, path: &Path) -> Result<Opened> {
-        if !DruidSegment::is_at(path) {
-            return SegmentFile::open(path).map(Opened::Ours);
-        }
+    fn open(self, path: &Path) -> Result<OpenSegment> {
         let nulls = if self.empty_is_null { Nulls::EmptyIsNull } else { Nulls::AsStored };
-        DruidSegment::open_path(path, nulls).map(Opened::Druids)
-    }
-}
-
-impl Opened {
-    fn inspect(&self) -> Result<String> {
-        match self {
-            Self::Ours(segment) => Ok(segment.inspect()?.to_string()),
-            Self::Druids(segment) => Ok(segment.inspect().to_string()),
-        }
-    }
-
-    fn verify(&self) -> Result<()> {
-        match self {
-            Self::Ours(segment) => segment.verify(),
-            Self::Druids(segment) => segment.verify(),
-        }
-    }
-
-    fn into_segment(self) -> Arc<dyn Rows> {
-        match self {
-            Self::Ours(segment) => Arc::new(segment),
-            Self::Druids(segment) => Arc::new(segment),
-        }
+        OpenSegment::open(path, nulls)
     }
 }
 
@@ -136,7 +106,7 @@ impl Segment {
 
 impl Dump {
     fn run(self) -> Result<()> {
-        let segment = self.reading.open(&self.file)?.into_segment();
+        let segment = self.reading.open(&self.file)?;
         let schema = segment.schema();
         let index_of = |name: &String| {
             let missing = || Error::not_found(format!("the segment has no column `{name}`"));
@@ -153,7 +123,7 @@ impl Dump {
             if left == 0 {
                 break;
             }
-            let rows = read_block(segment.as_ref(), &columns, block)?;
+            let rows = read_block(&segment, &columns, block)?;
             let rows = rows.slice(0, left.min(rows.num_rows()));
             left -= rows.num_rows();
             writer.write(&rows).map_err(cannot_print)?;
@@ -173,7 +143,7 @@ fn cannot_print(error: arrow::error::ArrowError) -> Error {
 
 impl Convert {
     fn run(self) -> Result<()> {
-        let original = self.reading.open(&self.from)?.into_segment();
+        let original: Arc<dyn Rows> = Arc::new(self.reading.open(&self.from)?);
         let failed = |error: std::io::Error| {
             let message = format!("`{}` cannot be written", self.to.display());
             match error.kind() {

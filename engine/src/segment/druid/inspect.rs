@@ -9,7 +9,6 @@ use crate::segment::Segment;
 /// A Druid segment looked at from outside. Shown by `henge segment inspect`.
 #[derive(Clone, Debug)]
 pub struct DruidInspection {
-    name: String,
     size_bytes: u64,
     num_chunks: usize,
     num_rows: usize,
@@ -31,7 +30,6 @@ impl DruidInspection {
             columns.push((column.clone(), segment.container.column_bytes(&column.name), encoding));
         }
         Self {
-            name: segment.name.clone(),
             size_bytes: segment.size_bytes(),
             num_chunks: segment.container.num_chunks(),
             num_rows: segment.num_rows(),
@@ -46,9 +44,9 @@ impl DruidInspection {
 
 impl fmt::Display for DruidInspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, size_bytes, num_chunks, num_rows, .. } = self;
+        let Self { size_bytes, num_chunks, num_rows, .. } = self;
         let files = if *num_chunks == 1 { "file" } else { "files" };
-        writeln!(f, "{name}: Druid's format 9, {num_rows} rows, {size_bytes} bytes in {num_chunks} {files}")?;
+        writeln!(f, "Druid's format 9, {num_rows} rows, {size_bytes} bytes in {num_chunks} {files}")?;
         if let Some((first, last)) = self.time_range {
             writeln!(f, "rows from {first} to {last}")?;
         }

@@ -54,6 +54,31 @@ pub(super) fn unpack_within(zip: &Path, dir: &Path, always_bytes: u64) -> Result
     Ok(written)
 }
 
+/// Puts the files of a segment, from a zip or from a directory, into `dir`, as [`unpack`] does. Fails where the
+/// directory has none.
+pub fn gather(from: &Path, dir: &Path) -> Result<u64> {
+    if !from.is_dir() {
+        return unpack(from, dir);
+    }
+    let failed = |error: io::Error| {
+        Error::runtime_failure("the files of the segment cannot be copied")
+            .context("directory", from.display())
+            .with_source(error)
+    };
+    let mut copied = 0;
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_segment_file(&name) && entry.file_type().map_err(failed)?.is_file() {
+            copied += std::fs::copy(entry.path(), dir.join(name)).map_err(failed)?;
+        }
+    }
+    match copied {
+        0 => Err(Error::not_found("there are no files of a segment").context("directory", from.display())),
+        copied => Ok(copied),
+    }
+}
+
 fn is_segment_file(name: &str) -> bool {
     let is_chunk = || {
         let number = name.strip_suffix(".smoosh");
