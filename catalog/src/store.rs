@@ -26,7 +26,7 @@ pub use memory::MemoryStore;
 pub(crate) use record::join;
 pub use record::{
     DataSourceRecord, Decision, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord,
-    Snapshot, TakenGroup, TaskRecord, TaskStatus,
+    Snapshot, TakenGroup, TaskRecord, TaskStatus, UserRecord,
 };
 pub use sqlite::SqliteStore;
 
@@ -77,6 +77,15 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// The latest tasks, newest first.
     async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>>;
+
+    /// Who may log in, in the order of their names.
+    async fn users(&self) -> Result<Vec<UserRecord>>;
+
+    /// Records a user, in place of what was recorded under the name before.
+    async fn save_user(&self, user: &UserRecord) -> Result<()>;
+
+    /// Forgets a user; `false` if there is none of that name.
+    async fn remove_user(&self, name: &str) -> Result<bool>;
 
     /// Lets go of the database. Later calls fail.
     async fn close(&self);

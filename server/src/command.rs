@@ -8,6 +8,7 @@ mod remote;
 mod segment;
 mod serve;
 mod sql;
+mod user;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ enum Command {
     Ingest(Box<ingest::Ingest>),
     /// Ask a query, of a running server or of a data directory
     Sql(sql::Sql),
+    /// Say who may log in; without users everybody on this machine may
+    #[command(subcommand)]
+    User(user::User),
     /// Look into segment files
     #[command(subcommand)]
     Segment(segment::Segment),
@@ -68,6 +72,7 @@ pub fn run() -> ExitCode {
         Command::Server(server) => server.run(),
         Command::Ingest(ingest) => ingest.run(),
         Command::Sql(sql) => sql.run(),
+        Command::User(user) => user.run(),
         Command::Segment(segment) => segment.run(),
         Command::Generate(generate) => generate.run(),
     };

@@ -19,6 +19,7 @@ mod extended;
 mod frontend;
 mod listener;
 mod parameter;
+mod password;
 mod placeholder;
 mod registry;
 mod running;
@@ -29,5 +30,7 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
+pub use crate::pg_catalog::Extent;
 pub(crate) use encode::{Columns, Values, Zone};
-pub use listener::{Front, Sessions, serve};
+pub use listener::{Door, Front, Sessions, serve};
+pub(crate) use setting::Settings;

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::record::{
     DataSourceRecord, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord, Snapshot,
-    TakenGroup, TaskRecord, join,
+    TakenGroup, TaskRecord, UserRecord, join,
 };
 use super::{Decide, MetadataStore};
 
@@ -26,6 +26,7 @@ struct State {
     /// By load spec as JSON: the publish id.
     pushes: BTreeMap<String, (LoadSpec, String)>,
     tasks: BTreeMap<String, TaskRecord>,
+    users: BTreeMap<String, UserRecord>,
 }
 
 #[derive(Debug)]
@@ -218,6 +219,19 @@ impl MetadataStore for MemoryStore {
         tasks.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         tasks.truncate(limit);
         Ok(tasks)
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        Ok(self.open()?.users.values().cloned().collect())
+    }
+
+    async fn save_user(&self, user: &UserRecord) -> Result<()> {
+        self.open()?.users.insert(user.name.clone(), user.clone());
+        Ok(())
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool> {
+        Ok(self.open()?.users.remove(name).is_some())
     }
 
     async fn close(&self) {

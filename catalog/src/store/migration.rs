@@ -10,7 +10,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const SQLITE: &[Migration] = &[Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+const SQLITE: &[Migration] = &[
+    Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_initial.sql") },
+    Migration { version: 2, sql: include_str!("../../migrations/sqlite/0002_users.sql") },
+];
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS henge_migrations (version BIGINT NOT NULL PRIMARY KEY)";
 const SELECT_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM henge_migrations";

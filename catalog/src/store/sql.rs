@@ -70,6 +70,10 @@ pub(super) const SELECT_TASK: &str = "SELECT id, type, \"dataSource\", created_d
 pub(super) const SELECT_TASKS: &str = "SELECT id, type, \"dataSource\", created_date, status, duration_ms, error_msg, \
      payload, report FROM tasks ORDER BY created_date DESC, id DESC LIMIT ?";
 
+pub(super) const SELECT_USERS: &str = "SELECT name, verifier, created_date FROM users ORDER BY name";
+pub(super) const DELETE_USER: &str = "DELETE FROM users WHERE name = ?";
+pub(super) const INSERT_USER: &str = "INSERT INTO users (name, verifier, created_date) VALUES (?, ?, ?)";
+
 /// Druid's description of a segment, as its tools write and read it.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,7 +14,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::record::{
     DataSourceRecord, Decision, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord,
-    Snapshot, TakenGroup, TaskRecord,
+    Snapshot, TakenGroup, TaskRecord, UserRecord,
 };
 use super::{Decide, MetadataStore, migration, sql};
 
@@ -204,6 +204,26 @@ impl MetadataStore for SqliteStore {
         rows.iter().map(read_task).collect()
     }
 
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        let rows = sqlx::query(sql::SELECT_USERS).fetch_all(&self.readers).await.map_err(failure)?;
+        rows.iter().map(read_user).collect()
+    }
+
+    async fn save_user(&self, user: &UserRecord) -> Result<()> {
+        let mut writing = self.begin().await?;
+        sqlx::query(sql::DELETE_USER).bind(&user.name).execute(&mut *writing).await.map_err(failure)?;
+        let query = sqlx::query(sql::INSERT_USER).bind(&user.name).bind(&user.verifier).bind(user.created.to_string());
+        query.execute(&mut *writing).await.map_err(failure)?;
+        writing.commit().await.map_err(failure)
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool> {
+        let mut writing = self.begin().await?;
+        let removed = sqlx::query(sql::DELETE_USER).bind(name).execute(&mut *writing).await.map_err(failure)?;
+        writing.commit().await.map_err(failure)?;
+        Ok(removed.rows_affected() > 0)
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -369,6 +389,10 @@ fn read_segment(row: &SqliteRow, schemas: &Schemas) -> Result<SegmentRecord> {
         created_rev: get_u64(row, 13)?,
         created: get::<String>(row, 14)?.parse()?,
     })
+}
+
+fn read_user(row: &SqliteRow) -> Result<UserRecord> {
+    Ok(UserRecord { name: get(row, 0)?, verifier: get(row, 1)?, created: get::<String>(row, 2)?.parse()? })
 }
 
 fn read_task(row: &SqliteRow) -> Result<TaskRecord> {

@@ -176,6 +176,9 @@ fn plan(message: String) -> Error {
     let has = |words: &str| lower.contains(words);
     let sqlstate = if lower.starts_with("table") && has("not found") || has("failed to resolve schema") {
         "42P01"
+    } else if has("cannot coerce arithmetic expression") || has("for comparison operation") {
+        // PostgreSQL says that there is no such operator.
+        "42883"
     } else if has("invalid function") || has("no function matches") || has("table function") && has("not found") {
         "42883"
     } else if has("must be in the group by") || has("must appear in the group by") || has("not in group by") {

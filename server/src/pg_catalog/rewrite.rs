@@ -268,6 +268,18 @@ impl VisitorMut for Spelling {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         // What a `regclass` shows as is its name.
         for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Some(name) = maybe_name(expr)
+            {
+                // Shown as what it is called, so set aside from what is compared by number.
+                let alias = label(expr);
+                let shown = call(name, argument(expr));
+                *item = SelectItem::ExprWithAlias { expr: shown, alias };
+            } else if let SelectItem::ExprWithAlias { expr, .. } = item
+                && let Some(name) = maybe_name(expr)
+            {
+                *expr = call(name, argument(expr));
+            }
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
                 && let Expr::Cast { expr: inner, data_type, .. } = expr
                 && let Some((name, _)) = object_cast(data_type)
@@ -287,7 +299,14 @@ impl VisitorMut for Spelling {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Function(function) => drop_schema(&mut function.name),
+            Expr::Function(function) => {
+                drop_schema(&mut function.name);
+                number_of_maybe(function);
+            }
+            Expr::BinaryOp { left, op, right } if self.in_catalog && compares(op) => {
+                routine_literal(left, right);
+                routine_literal(right, left);
+            }
             Expr::Collate { expr: inner, .. } if self.in_catalog => *expr = inner.as_ref().clone(),
             Expr::BinaryOp { op, .. } => plain_operator(op),
             Expr::Cast { .. } => cast(expr),
@@ -301,6 +320,69 @@ impl VisitorMut for Spelling {
             drop_schema(name);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `to_regclass(x)` and `to_regtype(x)` by name, if it is one of them.
+fn maybe_name(expr: &Expr) -> Option<&'static str> {
+    let Expr::Function(function) = expr else { return None };
+    match last_name(&function.name).as_str() {
+        "to_regclass" => Some(function::TO_REGCLASS_NAME),
+        "to_regtype" => Some(function::TO_REGTYPE_NAME),
+        _ => None,
+    }
+}
+
+fn argument(expr: &Expr) -> Expr {
+    use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr};
+    match expr {
+        Expr::Function(function) => match &function.args {
+            FunctionArguments::List(list) => match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => argument.clone(),
+                _ => null(),
+            },
+            _ => null(),
+        },
+        _ => null(),
+    }
+}
+
+/// Elsewhere than in a select list they are numbers.
+fn number_of_maybe(function: &mut datafusion::sql::sqlparser::ast::Function) {
+    let number = match last_name(&function.name).as_str() {
+        "to_regclass" => function::REGCLASS_OID,
+        "to_regtype" => function::REGTYPE_OID,
+        _ => return,
+    };
+    function.name = ObjectName::from(vec![Ident::new(number)]);
+}
+
+fn compares(operator: &BinaryOperator) -> bool {
+    matches!(operator, BinaryOperator::Eq | BinaryOperator::NotEq)
+}
+
+/// Columns of type `regproc`, which are numbers and shown by name.
+const ROUTINES: &[&str] = &["typinput", "typoutput", "typreceive", "typsend", "typmodin", "typmodout", "typanalyze"];
+
+fn is_routine(expr: &Expr) -> bool {
+    let name = match expr {
+        Expr::Identifier(name) => name,
+        Expr::CompoundIdentifier(names) => match names.last() {
+            Some(name) => name,
+            None => return false,
+        },
+        _ => return false,
+    };
+    ROUTINES.iter().any(|known| known.eq_ignore_ascii_case(&name.value))
+}
+
+/// `typinput = 'array_in'` compares numbers.
+fn routine_literal(column: &Expr, literal: &mut Expr) {
+    if is_routine(column)
+        && let Expr::Value(value) = &*literal
+        && matches!(value.value, Value::SingleQuotedString(_))
+    {
+        *literal = call(function::REGPROC_OID, literal.clone());
     }
 }
 
@@ -335,6 +417,7 @@ fn object_cast(data_type: &DataType) -> Option<(&'static str, &'static str)> {
         "regclass" => Some((function::REGCLASS_NAME, function::REGCLASS_OID)),
         "regtype" => Some((function::REGTYPE_NAME, function::REGTYPE_OID)),
         "regnamespace" => Some((function::REGNAMESPACE_NAME, function::REGNAMESPACE_NAME)),
+        "regproc" | "regprocedure" => Some((function::REGPROC_NAME, function::REGPROC_OID)),
         _ => None,
     }
 }
@@ -362,6 +445,16 @@ fn cast(expr: &mut Expr) {
         *expr = call(name, object.as_ref().clone());
         return;
     }
+    if is_text(data_type) && is_routine(inner) {
+        *expr = call(function::REGPROC_NAME, inner.as_ref().clone());
+        return;
+    }
+    if is_text(data_type)
+        && let Some(name) = maybe_name(inner)
+    {
+        *expr = Expr::Nested(Box::new(call(name, argument(inner))));
+        return;
+    }
     if let Some((_, number)) = object_cast(data_type) {
         *expr = call(number, inner.as_ref().clone());
         return;
@@ -371,9 +464,7 @@ fn cast(expr: &mut Expr) {
         Some("int4") => DataType::Int(None),
         Some("int2") => DataType::SmallInt(None),
         Some("bool") => DataType::Boolean,
-        Some("text" | "name" | "char" | "regproc" | "regprocedure" | "regoper" | "regrole" | "cstring" | "varchar") => {
-            DataType::Text
-        }
+        Some("text" | "name" | "char" | "regoper" | "regrole" | "cstring" | "varchar") => DataType::Text,
         _ => return,
     };
     *data_type = plain;

@@ -32,12 +32,13 @@ pub(super) enum Command {
     Rollback {
         chain: bool,
     },
-    Savepoint,
-    Release,
-    RollbackTo,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
     Set {
         name: String,
         value: Option<String>,
+        local: bool,
     },
     /// Accepted, and without effect here: `SET TRANSACTION …`, `LISTEN`, `UNLISTEN`.
     Accept(&'static str),
@@ -253,9 +254,12 @@ fn command(mut reader: Reader<'_>) -> Result<Command> {
         "BEGIN" | "START" => Command::Begin,
         "COMMIT" | "END" => Command::Commit { chain: chained(&mut reader) },
         "ABORT" => Command::Rollback { chain: chained(&mut reader) },
-        "ROLLBACK" => rollback(&mut reader),
-        "SAVEPOINT" => Command::Savepoint,
-        "RELEASE" => Command::Release,
+        "ROLLBACK" => rollback(&mut reader)?,
+        "SAVEPOINT" => Command::Savepoint(reader.name()?),
+        "RELEASE" => {
+            reader.eat("SAVEPOINT");
+            Command::Release(reader.name()?)
+        }
         "SET" => set(&mut reader)?,
         "SHOW" => show(&mut reader)?,
         "RESET" => reset(&mut reader)?,
@@ -283,14 +287,18 @@ fn chained(reader: &mut Reader<'_>) -> bool {
     reader.eat("AND") && !reader.is("NO")
 }
 
-fn rollback(reader: &mut Reader<'_>) -> Command {
+fn rollback(reader: &mut Reader<'_>) -> Result<Command> {
     reader.eat_any(&["WORK", "TRANSACTION"]);
-    if reader.is("TO") { Command::RollbackTo } else { Command::Rollback { chain: chained(reader) } }
+    if !reader.eat("TO") {
+        return Ok(Command::Rollback { chain: chained(reader) });
+    }
+    reader.eat("SAVEPOINT");
+    Ok(Command::RollbackTo(reader.name()?))
 }
 
 fn set(reader: &mut Reader<'_>) -> Result<Command> {
     let session = reader.eat("SESSION");
-    reader.eat("LOCAL");
+    let local = !session && reader.eat("LOCAL");
     if reader.eat_any(&["TRANSACTION", "CONSTRAINTS", "ROLE"]) || (session && reader.eat("CHARACTERISTICS")) {
         return Ok(Command::Accept("SET"));
     }
@@ -316,8 +324,8 @@ fn set(reader: &mut Reader<'_>) -> Result<Command> {
     }
     match values.as_slice() {
         [] => Err(reader.syntax_error()),
-        [only] if only.eq_ignore_ascii_case("default") => Ok(Command::Set { name, value: None }),
-        values => Ok(Command::Set { name, value: Some(values.join(", ")) }),
+        [only] if only.eq_ignore_ascii_case("default") => Ok(Command::Set { name, value: None, local }),
+        values => Ok(Command::Set { name, value: Some(values.join(", ")), local }),
     }
 }
 
@@ -520,7 +528,11 @@ mod tests {
 
     #[test]
     fn settings_keep_their_value_as_written() {
-        let set = |name: &str, value: Option<&str>| Command::Set { name: name.into(), value: value.map(Into::into) };
+        let set = |name: &str, value: Option<&str>| Command::Set {
+            name: name.into(),
+            value: value.map(Into::into),
+            local: false,
+        };
         assert_eq!(commands("SET statement_timeout = '2min'"), [set("statement_timeout", Some("2min"))]);
         assert_eq!(commands("set search_path to a, b"), [set("search_path", Some("a, b"))]);
         assert_eq!(commands("set time zone 'UTC'"), [set("timezone", Some("UTC"))]);
@@ -567,12 +579,14 @@ mod tests {
     #[test]
     fn transactions_are_recognised() {
         assert_eq!(
-            commands("rollback to savepoint a; rollback; end; commit and chain"),
+            commands("rollback to savepoint a; rollback; end; commit and chain; savepoint B; release savepoint \"B\""),
             [
-                Command::RollbackTo,
+                Command::RollbackTo("a".into()),
                 Command::Rollback { chain: false },
                 Command::Commit { chain: false },
                 Command::Commit { chain: true },
+                Command::Savepoint("b".into()),
+                Command::Release("B".into()),
             ]
         );
     }

@@ -65,7 +65,7 @@ impl From<Lost> for Stop {
 /// The socket with what was read and not yet understood, and what was written and not yet sent.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
-    stream: S,
+    pub(super) stream: S,
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
 }
@@ -246,14 +246,15 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Starts the clock of a statement; cancel requests from before do not count.
-    pub(super) fn begin_statement(&mut self) {
+    pub(super) fn begin_statement(&mut self, sql: &str) {
         self.ticket.cancels.mark_unchanged();
+        self.ticket.runs(sql, self.front.door.clock.now());
         self.deadline = self.settings.statement_timeout().map(|timeout| Instant::now() + timeout);
     }
 
     /// In a failed transaction block only its end is allowed.
     pub(super) fn check_transaction(&self, command: &Command) -> Result<(), Stop> {
-        let ends = matches!(command, Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo);
+        let ends = matches!(command, Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_));
         if self.transaction == Transaction::Failed && !ends { Err(failed_transaction().into()) } else { Ok(()) }
     }
 
@@ -302,6 +303,16 @@ impl<S: Stream> Connection<S> {
     }
 
     pub(super) fn put_ready(&mut self) {
+        for (name, value) in self.settings.changes() {
+            put_parameter(&name, &value, &mut self.wire.output);
+        }
+        let state = match self.transaction {
+            Transaction::None => "idle",
+            Transaction::Open => "idle in transaction",
+            Transaction::Failed => "idle in transaction (aborted)",
+        };
+        let name = self.settings.get("application_name").unwrap_or_default();
+        self.ticket.waits(state, &name, self.front.door.clock.now());
         let start = begin_message(&mut self.wire.output, b'Z');
         self.wire.output.put_u8(match self.transaction {
             Transaction::None => b'I',
@@ -321,9 +332,5 @@ impl<S: Stream> Connection<S> {
         let start = begin_message(&mut self.wire.output, b'C');
         put_cstring(&mut self.wire.output, tag);
         end_message(&mut self.wire.output, start);
-    }
-
-    pub(super) fn put_parameter(&mut self, name: &str, value: &str) {
-        put_parameter(name, value, &mut self.wire.output);
     }
 }

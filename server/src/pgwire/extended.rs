@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use henge_engine::session::error_from_datafusion;
 use henge_engine::{Error, Result};
 
@@ -40,6 +40,10 @@ impl Prepared {
     fn command(&self) -> Option<&Command> {
         self.piece.as_ref().map(|piece| &piece.command)
     }
+
+    fn sql(&self) -> &str {
+        self.piece.as_ref().map_or("", |piece| piece.sql.as_str())
+    }
 }
 
 /// A statement with its values, perhaps running.
@@ -49,8 +53,12 @@ pub(super) struct Portal {
     pub(super) columns: Option<Columns>,
     /// Keeps its rows after the transaction: a cursor WITH HOLD.
     pub(super) hold: bool,
+    /// Its transaction was committed: the rollback of a later one does not concern it.
+    pub(super) kept: bool,
     /// First word of the tag that ends its answer.
     verb: &'static str,
+    /// What it was made from, for who looks at what the connection does.
+    pub(super) sql: String,
 }
 
 #[derive(Debug)]
@@ -67,12 +75,13 @@ pub(super) enum Work {
 
 impl Portal {
     fn new(work: Work, columns: Option<Columns>, verb: &'static str) -> Self {
-        Self { work, columns, hold: false, verb }
+        Self { work, columns, hold: false, kept: false, verb, sql: String::new() }
     }
 
     /// A cursor over `source`.
     pub(super) fn of_cursor(source: Source, columns: Columns, hold: bool) -> Self {
-        Self { work: Work::Ready(source), columns: Some(columns), hold, verb: "SELECT" }
+        let work = Work::Ready(source);
+        Self { work, columns: Some(columns), hold, kept: false, verb: "SELECT", sql: String::new() }
     }
 
     /// The columns to describe before rows come; a COPY describes itself.
@@ -107,7 +116,7 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn parse_message(&mut self, name: String, sql: &str, types: &[u32]) -> Result<(), Stop> {
-        self.begin_statement();
+        self.begin_statement(sql);
         if !name.is_empty() && self.statements.contains_key(&name) {
             return Err(already_exists("prepared statement", &name).into());
         }
@@ -168,8 +177,8 @@ impl<S: Stream> Connection<S> {
         values: &[Option<Bytes>],
         result_formats: &[i16],
     ) -> Result<(), Stop> {
-        self.begin_statement();
         let prepared = self.statement(statement)?;
+        self.begin_statement(prepared.sql());
         if let Some(command) = prepared.command() {
             self.check_transaction(command)?;
         }
@@ -188,8 +197,9 @@ impl<S: Stream> Connection<S> {
             |((value, oid), format): ((&Option<Bytes>, &u32), _)| parameter::decode(value.as_ref(), *oid, format);
         let formats = formats(codes, values.len())?;
         let values = values.iter().zip(&prepared.parameters).zip(formats).map(value).collect::<Result<_>>()?;
+        let sql = prepared.sql().to_string();
         let bound = self.bind(prepared, values, result_formats).await?;
-        self.portals.insert(portal, bound);
+        self.portals.insert(portal, Portal { sql, ..bound });
         self.put_empty(b'2');
         Ok(())
     }
@@ -225,11 +235,12 @@ impl<S: Stream> Connection<S> {
     ) -> Result<Portal, Stop> {
         let work = match (command, plan) {
             (Command::Copy(options), Some(plan)) => {
-                let columns = Columns::new(plan.schema().as_arrow(), self.settings.zone());
+                let columns = self.plan_columns(&plan).ok_or_else(no_rows)?;
                 let form = Form::Copy(CopyWriter::new(columns, options)?);
                 return Ok(Portal::new(Work::Copy(Source::Plan(Box::new(plan)), Arc::new(form)), None, "COPY"));
             }
             (Command::Declare { name, hold, .. }, Some(plan)) => {
+                self.plan_columns(&plan).ok_or_else(no_rows)?;
                 let mut portal = Portal::new(Work::Declare { name, plan: Box::new(plan) }, None, "DECLARE CURSOR");
                 portal.hold = hold;
                 return Ok(portal);
@@ -251,8 +262,8 @@ impl<S: Stream> Connection<S> {
     fn columns(&self, command: &Command, plan: Option<&LogicalPlan>) -> Result<Option<Columns>, Stop> {
         let zone = self.settings.zone();
         match (command, plan) {
-            (Command::Copy(_) | Command::Declare { .. }, _) | (_, Some(LogicalPlan::Statement(_))) => Ok(None),
-            (_, Some(plan)) => Ok(Some(Columns::new(plan.schema().as_arrow(), zone))),
+            (Command::Copy(_) | Command::Declare { .. }, _) => Ok(None),
+            (_, Some(plan)) => Ok(self.plan_columns(plan)),
             (Command::Show(name), None) => Ok(Some(Columns::new(&self.shown(name)?.schema(), zone))),
             (Command::Execute { name, .. }, None) => {
                 let inner = self.statement(name)?;
@@ -261,6 +272,11 @@ impl<S: Stream> Connection<S> {
             (Command::Fetch { name, moves: false, .. }, None) => Ok(self.cursor(name)?.columns.clone()),
             _ => Ok(None),
         }
+    }
+
+    /// What a plan's rows look like; `None` if it gives none.
+    pub(super) fn plan_columns(&self, plan: &LogicalPlan) -> Option<Columns> {
+        self.session.output_schema(plan).map(|schema| Columns::new(&schema, self.settings.zone()))
     }
 
     pub(super) fn statement(&self, name: &str) -> Result<Arc<Prepared>> {
@@ -298,8 +314,8 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn execute_message(&mut self, name: &str, max_rows: usize) -> Result<(), Stop> {
-        self.begin_statement();
         let Some(mut portal) = self.portals.remove(name) else { return Err(no_cursor(name).into()) };
+        self.begin_statement(&portal.sql);
         if let Work::Command(command) = &portal.work {
             self.check_transaction(command)?;
         } else {
@@ -345,8 +361,13 @@ impl<S: Stream> Connection<S> {
             portal.work = Work::Running(running);
             self.put_empty(b's');
         } else {
-            let counted = matches!(portal.verb, "SELECT");
-            self.put_tag(&if counted { format!("SELECT {sent}") } else { portal.verb.to_string() });
+            let tag = match portal.verb {
+                "SELECT" => format!("SELECT {sent}"),
+                // The number before the rows was the new row's, long ago.
+                "INSERT" => format!("INSERT 0 {sent}"),
+                verb => verb.to_string(),
+            };
+            self.put_tag(&tag);
         }
         Ok(())
     }
@@ -389,8 +410,7 @@ impl<S: Stream> Connection<S> {
 fn planned_text(piece: &Piece) -> Option<&str> {
     match &piece.command {
         Command::Session => Some(&piece.sql),
-        // Settings with a dot are the engine's.
-        Command::Set { name, .. } | Command::Show(name) | Command::Reset(Some(name)) if name.contains('.') => {
+        Command::Set { name, .. } | Command::Show(name) | Command::Reset(Some(name)) if is_engines(name) => {
             Some(&piece.sql)
         }
         Command::Declare { sql, .. } => Some(sql),
@@ -399,10 +419,23 @@ fn planned_text(piece: &Piece) -> Option<&str> {
     }
 }
 
+/// Settings of the engine's own. Other names with a dot are a client's.
+fn is_engines(name: &str) -> bool {
+    name.starts_with("henge.") || name.starts_with("datafusion.")
+}
+
 fn verb_of(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Statement(_) => "SET",
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN",
+        LogicalPlan::Dml(_) => "INSERT",
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)) => match table.input.as_ref() {
+            LogicalPlan::EmptyRelation(_) => "CREATE TABLE",
+            _ => "SELECT",
+        },
+        LogicalPlan::Ddl(DdlStatement::CreateView(_)) => "CREATE VIEW",
+        LogicalPlan::Ddl(DdlStatement::DropTable(_)) => "DROP TABLE",
+        LogicalPlan::Ddl(DdlStatement::DropView(_)) => "DROP VIEW",
         _ => "SELECT",
     }
 }
@@ -412,6 +445,10 @@ fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>) -> Result<LogicalPla
         return Ok(plan);
     }
     plan.replace_params_with_values(&ParamValues::from(values)).map_err(error_from_datafusion)
+}
+
+fn no_rows() -> Error {
+    Error::invalid_input("the statement gives no rows; a query is expected here").with_sqlstate("42601")
 }
 
 fn already_exists(what: &str, name: &str) -> Error {

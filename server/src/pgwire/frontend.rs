@@ -92,6 +92,15 @@ pub(super) fn decode_hello(buffer: &mut BytesMut) -> Decoded<Option<Hello>> {
     Ok(Some(hello))
 }
 
+/// Takes the body of an answer to a question for a password off `buffer`, if all of it has arrived.
+pub(super) fn decode_password(buffer: &mut BytesMut) -> Decoded<Option<Bytes>> {
+    match buffer.first() {
+        None => Ok(None),
+        Some(b'p') => Ok(take_message(buffer, 1, STARTUP_LIMIT_BYTES)?.map(|body| body.0)),
+        Some(kind) => violation(format!("expected password response, got message type {kind}")),
+    }
+}
+
 /// Takes one message off `buffer`, if all of it has arrived.
 pub(super) fn decode(buffer: &mut BytesMut) -> Decoded<Option<Message>> {
     let Some(&kind) = buffer.first() else { return Ok(None) };
