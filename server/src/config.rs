@@ -12,8 +12,6 @@ use henge_engine::ingest::StoreOptions;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
 
-use crate::auth::tls::TlsFiles;
-
 pub const DEFAULT_PG_PORT: u16 = 5433;
 pub const DEFAULT_HTTP_PORT: u16 = 8888;
 /// Of the machine's memory, unless said otherwise.
@@ -63,6 +61,13 @@ pub struct Options {
     #[arg(long, env = "HENGE_CONFIG", value_name = "FILE", help_heading = "Server")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+}
+
+/// The files of a certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// The options with their defaults, checked.

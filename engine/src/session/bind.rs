@@ -10,6 +10,7 @@
 
 mod expression;
 mod label;
+mod otherwise;
 mod query;
 mod relation;
 mod scope;

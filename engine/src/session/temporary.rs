@@ -236,7 +236,8 @@ impl Temporary {
 
     /// Whether a table can be made: `false` if it is there already, which does not matter.
     pub(super) fn may_create(&self, name: &TableReference, if_not_exists: bool) -> Result<bool> {
-        match self.objects.lock().contains_key(name.table()) {
+        let objects = self.objects.lock();
+        match !matches!(find(name.table(), objects.keys(), |known| known.as_str()), Match::None) {
             false => Ok(true),
             true if if_not_exists => Ok(false),
             true => Err(exists(name.table())),

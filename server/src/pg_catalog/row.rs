@@ -19,7 +19,6 @@ pub(super) const FILLED: &[&str] = &[
     "pg_attribute",
     "pg_authid",
     "pg_class",
-    "pg_collation",
     "pg_database",
     "pg_get_keywords",
     "pg_language",
@@ -56,7 +55,6 @@ pub(super) async fn rows(
         "pg_attribute" => relations(schemas).await?.iter().flat_map(attributes).collect(),
         "pg_authid" | "pg_roles" => people(facts).await?.into_iter().map(role).collect(),
         "pg_class" => relations(schemas).await?.iter().map(|relation| class(relation, facts)).collect(),
-        "pg_collation" => COLLATIONS.iter().map(collation).collect(),
         "pg_database" => vec![database()],
         "pg_get_keywords" => keyword::rows(),
         "pg_language" => {
@@ -253,23 +251,6 @@ async fn people(facts: &Facts) -> Result<Vec<(i64, String)>> {
 
 fn of_person(name: &str) -> i64 {
     if name == DATABASE { oid::OWNER } else { oid::of_relation("role", name) }
-}
-
-/// Number, name and encoding (-1: any).
-const COLLATIONS: &[(i64, &str, i64)] = &[(100, "default", -1), (950, "C", -1), (951, "POSIX", -1)];
-
-fn collation((oid, name, encoding): &(i64, &'static str, i64)) -> Row {
-    vec![
-        ("oid", (*oid).into()),
-        ("collname", (*name).into()),
-        ("collnamespace", oid::PG_CATALOG.into()),
-        ("collowner", oid::OWNER.into()),
-        ("collprovider", if *oid == 100 { "d" } else { "c" }.into()),
-        ("collisdeterministic", true.into()),
-        ("collencoding", (*encoding).into()),
-        ("collcollate", "C".into()),
-        ("collctype", "C".into()),
-    ]
 }
 
 fn setting(setting: SettingRow) -> Row {

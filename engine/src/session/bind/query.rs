@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::scope::Scope;
 use super::table::{Tables, parts};
-use super::{Match, at, find, label, nearest, quoted, spelled};
+use super::{Match, at, find, label, nearest, otherwise, quoted, spelled};
 use crate::error::{Error, Result};
 use crate::session::SqlDialect;
 
@@ -287,6 +287,7 @@ impl<'a> Binder<'a> {
             }
         };
         let typed = label::of(&expr);
+        otherwise::many_rows(&mut expr);
         self.expression(&mut expr, &[])?;
         let column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr.clone());
         let own = column.as_ref().map(label::of);
