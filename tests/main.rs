@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod binary;
+mod clients;
 mod examples;
 mod harness;
 mod object_storage;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         oracle::trials(),
         examples::trials(),
         binary::trials(),
+        clients::trials(),
         object_storage::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();

@@ -24,6 +24,7 @@ mod time_in_interval;
 mod time_parse;
 mod time_shift;
 mod timestamp_to_millis;
+mod timezone;
 mod to_char;
 mod to_date;
 mod to_timestamp;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         time_parse::time_parse(),
         time_shift::time_shift(),
         timestamp_to_millis::timestamp_to_millis(),
+        timezone::timezone(),
         to_char::to_char(),
         to_date::to_date(),
         to_timestamp::to_timestamp(),

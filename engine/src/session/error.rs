@@ -73,6 +73,12 @@ fn external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
             Ok(theirs) => error_from_datafusion(*theirs),
             Err(source) => match source.downcast::<ArrowError>() {
                 Ok(arrow_error) => arrow(*arrow_error),
+                // Of several versions of several crates, which have these words in common.
+                Err(source) if source.to_string().starts_with("regex parse error") => {
+                    let first = source.to_string().lines().last().unwrap_or_default().to_string();
+                    Error::invalid_input(format!("invalid regular expression: {}", first.trim_start_matches("error: ")))
+                        .with_sqlstate("2201B")
+                }
                 Err(source) => Error::runtime_failure("the query failed").with_source(source),
             },
         },

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{CatalogProvider, MemTable, MemorySchemaProvider, SchemaProvider, TableProvider};
@@ -294,14 +295,7 @@ impl Temporary {
 
 impl Rows {
     fn add(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
-        let fit = |batch: RecordBatch| {
-            RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).map_err(|error| {
-                // What is left to go wrong once types agree.
-                Error::invalid_input("null value in a column that is `NOT NULL`")
-                    .with_sqlstate("23502")
-                    .with_source(error)
-            })
-        };
+        let fit = |batch: RecordBatch| fit(&batch, &self.schema);
         let batches: Vec<RecordBatch> = batches.into_iter().map(fit).collect::<Result<_>>()?;
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
         self.reservation.try_grow(bytes).map_err(error_from_datafusion)?;
@@ -313,6 +307,21 @@ impl Rows {
         let table = MemTable::try_new(Arc::clone(&self.schema), vec![self.batches.clone()]);
         Ok(Arc::new(table.map_err(error_from_datafusion)?))
     }
+}
+
+/// Brings a batch to the types of a table: a value bound to a parameter may have another one.
+fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        if column.null_count() > 0 && !field.is_nullable() {
+            let message = format!("null value in column `{}`, which is `NOT NULL`", field.name());
+            return Err(Error::invalid_input(message).with_sqlstate("23502"));
+        }
+        cast_with_options(column, field.data_type(), &exact).map_err(|error| error_from_datafusion(error.into()))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| Error::defensive("rows do not fit their table").with_source(error))
 }
 
 /// So many rows without columns: how a statement without an answer says what it did.

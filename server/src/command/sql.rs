@@ -19,7 +19,7 @@ use super::remote::Login;
 use super::{Runtimes, existing_dir, open, remote};
 use crate::config::Options;
 use crate::pg_catalog::{self, DATABASE, PgType};
-use crate::pgwire::{Columns, Settings, Values, Zone};
+use crate::pgwire::{Columns, Settings, Values, Zone, install_text};
 
 #[derive(Args, Debug)]
 pub(super) struct Sql {
@@ -75,13 +75,15 @@ pub(super) async fn ask(database: &Database, query: &str, queries: &Handle) -> R
     let options =
         SessionOptions { rewriters: vec![pg_catalog::rewriter()], temporary: false, ..SessionOptions::default() };
     let session = database.session(options);
+    let settings = Settings::new(DATABASE);
     let facts = pg_catalog::Facts {
         user: DATABASE.to_string(),
         pid: std::process::id() as i32,
-        settings: Arc::new(Settings::new(DATABASE)),
+        settings: Arc::new(settings.clone()),
         server: Arc::new(pg_catalog::NoServer(database.now())),
     };
     pg_catalog::install(&session, &facts)?;
+    install_text(&session, &settings);
     let query = query.to_string();
     let task = queries.spawn(async move {
         let mut statements = session.parse(&query)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::catalog::CatalogProvider;
 use datafusion::common::ScalarValue;
@@ -107,12 +107,16 @@ pub(super) fn all(schemas: &Arc<dyn CatalogProvider>, facts: &Facts) -> Vec<Scal
         constant("current_database", DATABASE.into()),
         constant("current_catalog", DATABASE.into()),
         constant("current_schema", session::SCHEMA.into()),
-        constant("current_schemas", list(&[SCHEMA, session::SCHEMA])),
+        current_schemas(),
         constant("pg_backend_pid", ScalarValue::Int32(Some(facts.pid))),
         constant("pg_my_temp_schema", ScalarValue::Int64(Some(0))),
         constant("pg_indexes_size", ScalarValue::Int64(Some(0))),
         constant("pg_client_encoding", "UTF8".into()),
+        // Nobody can hold such a lock here.
+        constant("pg_advisory_unlock_all", "".into()),
         pg_typeof(),
+        array_bound("array_lower", |_| 1),
+        array_bound("array_upper", |length| length),
         numbered("pg_table_is_visible", DataType::Boolean, |oid| ScalarValue::Boolean(Some(oid::is_visible(oid)))),
         numbered("pg_get_userbyid", DataType::Utf8, |oid| match oid {
             oid::OWNER => DATABASE.into(),
@@ -333,6 +337,34 @@ fn about_connections(facts: &Facts) -> [ScalarUDF; 7] {
         constant("inet_server_addr", ScalarValue::Utf8(None)),
         constant("inet_server_port", ScalarValue::Int32(None)),
     ]
+}
+
+/// The search path, with the catalogue's own schema only if it is asked for.
+fn current_schemas() -> ScalarUDF {
+    let returns = DataType::new_list(DataType::Utf8, true);
+    CatalogFunction::new("current_schemas", returns, |arguments, rows| {
+        let implicit =
+            optional(arguments, 0, rows.max(1))?.is_none_or(|implicit| implicit.is_empty() || implicit.value(0));
+        let schemas: &[&str] = if implicit { &[SCHEMA, session::SCHEMA] } else { &[session::SCHEMA] };
+        Ok(ColumnarValue::Scalar(list(schemas)))
+    })
+    .into()
+}
+
+/// A bound of an array's first dimension, which begins at 1; null of an empty array, and of the catalogue's vectors, which
+/// are null here.
+fn array_bound(name: &str, bound: fn(i64) -> i64) -> ScalarUDF {
+    CatalogFunction::new(name, DataType::Int64, move |arguments, rows| {
+        let Some(argument) = arguments.first() else { return Err(missing()) };
+        let array = argument.to_array(rows)?;
+        let lengths: Vec<Option<i64>> = match array.as_list_opt::<i32>() {
+            Some(lists) => lists.iter().map(|list| list.map(|list| list.len() as i64)).collect(),
+            None => vec![None; rows],
+        };
+        let bounds = lengths.into_iter().map(|length| length.filter(|length| *length > 0).map(bound));
+        Ok(ColumnarValue::Array(Arc::new(bounds.collect::<Int64Array>())))
+    })
+    .into()
 }
 
 /// The type of whatever it is asked about, by its name.

@@ -67,6 +67,7 @@ pub(super) enum Command {
     },
     Close(Option<String>),
     Copy(Copy),
+    CopyIn(CopyIn),
 }
 
 /// How far a cursor moves.
@@ -74,6 +75,18 @@ pub(super) enum Command {
 pub(super) enum Count {
     All,
     Rows(usize),
+}
+
+/// `COPY … FROM STDIN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopyIn {
+    /// A query of the columns that are copied, in their order.
+    pub(super) query: String,
+    pub(super) table: String,
+    pub(super) format: CopyFormat,
+    pub(super) header: bool,
+    pub(super) delimiter: u8,
+    pub(super) null: String,
 }
 
 /// `COPY … TO STDOUT`.
@@ -434,14 +447,12 @@ fn fetch(reader: &mut Reader<'_>, moves: bool) -> Result<Command> {
 }
 
 fn copy(reader: &mut Reader<'_>) -> Result<Command> {
-    let query = match reader.peek() {
-        Some(Token::LParen) => reader.bracketed()?,
+    let (query, table) = match reader.peek() {
+        Some(Token::LParen) => (reader.bracketed()?, String::new()),
         _ => copied_table(reader)?,
     };
     if reader.eat("FROM") {
-        return Err(
-            Error::unsupported("COPY FROM is not supported yet; load data with `henge ingest`").with_sqlstate("0A000")
-        );
+        return copy_from(reader, query, table);
     }
     if !reader.eat("TO") {
         reader.at += 1;
@@ -457,12 +468,30 @@ fn copy(reader: &mut Reader<'_>) -> Result<Command> {
     copy_options(reader, query)
 }
 
-fn copied_table(reader: &mut Reader<'_>) -> Result<String> {
+fn copy_from(reader: &mut Reader<'_>, query: String, table: String) -> Result<Command> {
+    if table.is_empty() {
+        return Err(Error::invalid_input("COPY FROM takes a table, not a query").with_sqlstate("42601"));
+    }
+    if !reader.eat("STDIN") {
+        return Err(Error::new(
+            henge_engine::error::Category::Forbidden,
+            henge_engine::error::Persona::User,
+            "COPY FROM a file or program is not allowed: it would read on the server; use COPY … FROM STDIN, or \\copy in psql",
+        ));
+    }
+    let Command::Copy(Copy { query, format, header, delimiter, null }) = copy_options(reader, query)? else {
+        return Err(reader.syntax_error());
+    };
+    Ok(Command::CopyIn(CopyIn { query, table, format, header, delimiter, null }))
+}
+
+/// The query of what is copied, and the table's name as it was written.
+fn copied_table(reader: &mut Reader<'_>) -> Result<(String, String)> {
     let start = reader.at;
     reader.dotted_name()?;
     let name = Reader { text: reader.text, tokens: &reader.tokens[start..reader.at], at: 0 }.rest();
     let columns = if reader.peek() == Some(&Token::LParen) { reader.bracketed()? } else { "*".to_string() };
-    Ok(format!("SELECT {columns} FROM {name}"))
+    Ok((format!("SELECT {columns} FROM {name}"), name))
 }
 
 fn copy_options(reader: &mut Reader<'_>, query: String) -> Result<Command> {

@@ -198,8 +198,8 @@ impl<S: Stream> Connection<S> {
             }
             Message::Flush => self.wire.flush().await,
             Message::Terminate => Err(Lost),
-            // Late COPY data from a client whose COPY failed; anything else makes no sense.
-            Message::Unexpected(b'd' | b'c' | b'f') => Ok(()),
+            // Late, from a client whose COPY failed.
+            Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
             Message::Unexpected(kind) => {
                 let words = format!("unexpected message type {:?}", char::from(kind));
                 put_error(&protocol_violation(&words), Severity::Fatal, None, &mut self.wire.output);
@@ -275,6 +275,32 @@ impl<S: Stream> Connection<S> {
                 }
                 done = &mut work => return Ok(done),
                 read = self.wire.read(), if self.wire.input.len() < READ_AHEAD_BYTES => read?,
+            }
+        }
+    }
+
+    /// The next message of a client that copies in; `None` once `ended` says that nobody takes its rows any more.
+    pub(super) async fn copy_message(&mut self, ended: impl Future<Output = ()>) -> Result<Option<Message>, Stop> {
+        tokio::pin!(ended);
+        loop {
+            match decode(&mut self.wire.input) {
+                Ok(Some(message)) => return Ok(Some(message)),
+                Ok(None) => {}
+                Err(violation) => return Err(protocol_violation(&violation.0).into()),
+            }
+            let deadline = self.deadline;
+            tokio::select! {
+                biased;
+                Ok(()) = self.ticket.cancels.changed() => return Err(canceled().into()),
+                () = async { tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
+                    return Err(timed_out().into());
+                }
+                () = self.shutdown.cancelled() => {
+                    self.put_end_of_server();
+                    return Err(Stop::Lost);
+                }
+                () = &mut ended => return Ok(None),
+                read = self.wire.read() => read?,
             }
         }
     }

@@ -177,6 +177,11 @@ fn put_routine(oid: i64, out: &mut BytesMut) {
     }
 }
 
+/// Writes one value, which is not null, as text.
+pub(crate) fn put_value(values: &Values<'_>, row: usize, zone: &Zone, out: &mut BytesMut) -> Result<()> {
+    text::put(values, row, zone, out)
+}
+
 /// Starts a message whose length is not known yet.
 pub(crate) fn begin_message(out: &mut BytesMut, kind: u8) -> usize {
     out.put_u8(kind);

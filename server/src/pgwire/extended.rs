@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::{BufMut, Bytes};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use henge_engine::session::error_from_datafusion;
 use henge_engine::{Error, Result};
 
-use super::command::{self, Command, Count, Piece};
+use super::command::{self, Command, CopyIn, Count, Piece};
 use super::connection::{Connection, Stop, Stream};
 use super::copy::CopyWriter;
+use super::copy_in;
 use super::encode::{Columns, begin_message, end_message, formats};
 use super::frontend::{Message, Target};
 use super::parameter;
@@ -69,6 +71,7 @@ pub(super) enum Work {
     Done,
     Command(Command),
     Copy(Source, Arc<Form>),
+    CopyIn { options: CopyIn, data_source: String, schema: SchemaRef },
     Declare { name: String, plan: Box<LogicalPlan> },
     Fetch { name: String, count: Count, moves: bool },
 }
@@ -87,7 +90,7 @@ impl Portal {
     /// The columns to describe before rows come; a COPY describes itself.
     pub(super) fn described(&self) -> Option<&Columns> {
         match self.work {
-            Work::Copy(..) | Work::Declare { .. } => None,
+            Work::Copy(..) | Work::CopyIn { .. } | Work::Declare { .. } => None,
             _ => self.columns.as_ref(),
         }
     }
@@ -239,6 +242,11 @@ impl<S: Stream> Connection<S> {
                 let form = Form::Copy(CopyWriter::new(columns, options)?);
                 return Ok(Portal::new(Work::Copy(Source::Plan(Box::new(plan)), Arc::new(form)), None, "COPY"));
             }
+            (Command::CopyIn(options), Some(plan)) => {
+                let schema = Arc::clone(plan.schema().inner());
+                let data_source = copy_in::target(&plan)?;
+                return Ok(Portal::new(Work::CopyIn { options, data_source, schema }, None, "COPY"));
+            }
             (Command::Declare { name, hold, .. }, Some(plan)) => {
                 self.plan_columns(&plan).ok_or_else(no_rows)?;
                 let mut portal = Portal::new(Work::Declare { name, plan: Box::new(plan) }, None, "DECLARE CURSOR");
@@ -262,7 +270,7 @@ impl<S: Stream> Connection<S> {
     fn columns(&self, command: &Command, plan: Option<&LogicalPlan>) -> Result<Option<Columns>, Stop> {
         let zone = self.settings.zone();
         match (command, plan) {
-            (Command::Copy(_) | Command::Declare { .. }, _) => Ok(None),
+            (Command::Copy(_) | Command::CopyIn(_) | Command::Declare { .. }, _) => Ok(None),
             (_, Some(plan)) => Ok(self.plan_columns(plan)),
             (Command::Show(name), None) => Ok(Some(Columns::new(&self.shown(name)?.schema(), zone))),
             (Command::Execute { name, .. }, None) => {
@@ -344,6 +352,7 @@ impl<S: Stream> Connection<S> {
             Work::Declare { name, plan } => self.declare(name, *plan, portal.hold)?,
             Work::Fetch { name, count, moves } => self.fetch(&name, count, moves, portal.columns.as_ref()).await?,
             Work::Copy(source, form) => self.copy(source, &form).await?,
+            Work::CopyIn { options, data_source, schema } => self.copy_in(options, data_source, &schema).await?,
             Work::Ready(source) => {
                 let running = Running::start(&self.session, source, &self.front.queries);
                 self.rows(portal, running, rows).await?;
@@ -356,6 +365,8 @@ impl<S: Stream> Connection<S> {
 
     async fn rows(&mut self, portal: &mut Portal, mut running: Running, limit: Option<usize>) -> Result<(), Stop> {
         let form = Arc::new(portal.columns.clone().map_or(Form::Nothing, Form::Rows));
+        // What gives no rows is done whole, whatever number was asked for.
+        let limit = limit.filter(|_| portal.columns.is_some());
         let (sent, suspended) = self.stream(&mut running, limit, &form).await?;
         if suspended {
             portal.work = Work::Running(running);
@@ -379,7 +390,7 @@ impl<S: Stream> Connection<S> {
         limit: Option<usize>,
         form: &Arc<Form>,
     ) -> Result<(usize, bool), Stop> {
-        running.ask(limit, form).await?;
+        running.ask(limit, form).await;
         let mut sent = 0;
         loop {
             match self.wait(running.next()).await? {
@@ -415,6 +426,7 @@ fn planned_text(piece: &Piece) -> Option<&str> {
         }
         Command::Declare { sql, .. } => Some(sql),
         Command::Copy(copy) => Some(&copy.query),
+        Command::CopyIn(copy) => Some(&copy.query),
         _ => None,
     }
 }

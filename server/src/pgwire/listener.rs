@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use henge_catalog::Clock;
 use henge_engine::Result;
@@ -21,12 +22,19 @@ use crate::auth::tls::Tls;
 use crate::pg_catalog::{Activity, Extent, ServerView};
 
 /// Opens sessions over the database.
+#[async_trait]
 pub trait Sessions: Debug + Send + Sync {
     fn open(&self, options: SessionOptions) -> Result<Session>;
 
     /// How much there is of a data source; `None` if there is none of that name.
     fn extent(&self, data_source: &str) -> Option<Extent>;
+
+    /// Adds rows to a data source: all of them, or none if one of them is an error. Says how many there were.
+    async fn append(&self, data_source: &str, rows: Rows) -> Result<u64>;
 }
+
+/// Rows that come in, by batches.
+pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// What all connections share.
 #[derive(Debug)]

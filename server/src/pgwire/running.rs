@@ -107,9 +107,9 @@ impl Running {
     }
 
     /// Asks for the next `rows` (`None`: all that are left). Chunks follow until one that holds no rows.
-    pub(super) async fn ask(&self, rows: Option<usize>, form: &Arc<Form>) -> Result<()> {
-        let request = Request { rows, form: Arc::clone(form) };
-        self.requests.send(request).await.map_err(|_| gone())
+    pub(super) async fn ask(&self, rows: Option<usize>, form: &Arc<Form>) {
+        // A task that failed to begin does not listen any more; why is in its chunk.
+        let _ = self.requests.send(Request { rows, form: Arc::clone(form) }).await;
     }
 
     pub(super) async fn next(&mut self) -> Chunk {

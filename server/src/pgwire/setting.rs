@@ -17,12 +17,19 @@ use crate::pg_catalog::{SERVER_VERSION, SERVER_VERSION_NUM, SettingRow, Settings
 /// Name as PostgreSQL spells it, first value, and what a client may do with it.
 const SETTINGS: &[(&str, &str, Kind)] = &[
     ("application_name", "", Kind::Reported),
+    ("array_nulls", "on", Kind::Free),
     ("backslash_quote", "safe_encoding", Kind::Free),
+    ("block_size", "8192", Kind::Fixed),
     ("bytea_output", "hex", Kind::Only(&["hex"])),
-    ("client_encoding", "UTF8", Kind::Only(&["UTF8", "UTF-8", "UNICODE", "\"UTF8\""])),
+    ("check_function_bodies", "on", Kind::Free),
+    ("client_encoding", "UTF8", Kind::Encoding),
     ("client_min_messages", "notice", Kind::Free),
+    ("constraint_exclusion", "partition", Kind::Free),
     ("cursor_tuple_fraction", "0.1", Kind::Free),
     ("DateStyle", "ISO, MDY", Kind::Reported),
+    ("default_table_access_method", "heap", Kind::Free),
+    ("default_tablespace", "", Kind::Free),
+    ("default_toast_compression", "pglz", Kind::Free),
     ("default_transaction_deferrable", "off", Kind::Free),
     ("default_transaction_isolation", "read committed", Kind::Free),
     ("default_transaction_read_only", "off", Kind::Reported),
@@ -46,8 +53,13 @@ const SETTINGS: &[(&str, &str, Kind)] = &[
     ("lc_numeric", "C", Kind::Free),
     ("lc_time", "C", Kind::Free),
     ("lock_timeout", "0", Kind::Free),
+    ("log_statement", "none", Kind::Free),
+    ("max_connections", "500", Kind::Fixed),
     ("max_identifier_length", "63", Kind::Fixed),
     ("max_index_keys", "32", Kind::Fixed),
+    ("max_prepared_transactions", "0", Kind::Fixed),
+    ("parallel_setup_cost", "1000", Kind::Free),
+    ("plan_cache_mode", "auto", Kind::Free),
     ("quote_all_identifiers", "off", Kind::Free),
     ("row_security", "on", Kind::Free),
     ("search_path", "druid", Kind::Free),
@@ -61,6 +73,7 @@ const SETTINGS: &[(&str, &str, Kind)] = &[
     ("statement_timeout", "0", Kind::Duration),
     ("synchronize_seqscans", "on", Kind::Free),
     ("synchronous_commit", "on", Kind::Free),
+    ("temp_tablespaces", "", Kind::Free),
     ("TimeZone", "UTC", Kind::Zone),
     ("transaction_isolation", "read committed", Kind::Free),
     ("transaction_read_only", "off", Kind::Free),
@@ -94,6 +107,7 @@ enum Kind {
     /// These values are taken; anything else would change answers, which is not built.
     Only(&'static [&'static str]),
     Duration,
+    Encoding,
     Zone,
 }
 
@@ -366,6 +380,14 @@ fn checked(setting: &Setting, value: &str) -> Result<String> {
             Ok(values[0].to_string())
         }
         Kind::Only(_) => Err(invalid().with_hint("only the default is supported here")),
+        Kind::Encoding => {
+            // As PostgreSQL does, letters and digits alone count.
+            let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
+            match plain.to_ascii_lowercase().as_str() {
+                "utf8" | "unicode" => Ok("UTF8".to_string()),
+                _ => Err(invalid().with_hint("only UTF8 is supported here")),
+            }
+        }
         Kind::Duration => duration_millis(value).map(duration_text).map_err(|()| invalid()),
         Kind::Zone => Zone::parse(value)
             .map(|zone| match zone {

@@ -209,6 +209,7 @@ async fn admit(introduction: &Introduction, ends: Ends, front: &Front) -> Result
         server: Arc::clone(&front.view) as _,
     };
     pg_catalog::install(&session, &facts)?;
+    super::text_cast::install(&session, &settings);
     Ok((ticket, settings, Arc::new(session)))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use datafusion::catalog::{CatalogProvider, MemTable, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use futures::SinkExt;
 use henge_catalog::SystemClock;
 use henge_catalog::store::UserRecord;
 use henge_engine::Result;
@@ -15,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
-use super::listener::{Door, Front, Sessions};
+use super::listener::{Door, Front, Rows, Sessions};
 use super::startup::{self, Ends};
 use crate::auth::tls::Tls;
 use crate::auth::{Auth, Users, make_verifier};
@@ -50,6 +51,7 @@ fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Arc<MemTable> {
     Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap())
 }
 
+#[async_trait::async_trait]
 impl Sessions for Tables {
     fn open(&self, options: SessionOptions) -> Result<Session> {
         let schemas: Arc<dyn CatalogProvider> = Arc::clone(&self.schemas) as _;
@@ -58,6 +60,12 @@ impl Sessions for Tables {
 
     fn extent(&self, data_source: &str) -> Option<Extent> {
         (data_source == "edits").then_some(Extent { rows: 3, bytes: 20_480 })
+    }
+
+    /// Counts them only.
+    async fn append(&self, data_source: &str, rows: Rows) -> Result<u64> {
+        assert_eq!(data_source, "edits");
+        tokio::task::spawn_blocking(|| rows.map(|batch| Ok(batch?.num_rows() as u64)).sum()).await.unwrap()
     }
 }
 
@@ -386,4 +394,47 @@ async fn an_explanation_is_one_column_of_lines() {
     assert_eq!(json.len(), 1);
     assert!(json[0].trim_start().starts_with('['), "{json:?}");
     assert_eq!(state(client.simple_query("explain (format xml) select 1").await), "0A000");
+}
+
+#[tokio::test]
+async fn rows_are_copied_in_all_or_none() {
+    let copy = async |sql: &str, pieces: &[&'static str]| {
+        // Of its own: this client gives a connection up if a COPY is refused before it begins.
+        let client = connect().await;
+        let sink = client.copy_in::<_, bytes::Bytes>(sql).await?;
+        tokio::pin!(sink);
+        for piece in pieces {
+            sink.as_mut().send(bytes::Bytes::from_static(piece.as_bytes())).await?;
+        }
+        let copied = sink.finish().await;
+        assert_eq!(texts(&client.simple_query("select 1").await.unwrap()), ["1"]);
+        copied
+    };
+    let text = ["2015-09-12 00:00:00\tA\t1\n2015-09", "-12\t\\N\t2\n"];
+    assert_eq!(copy("copy edits from stdin", &text).await.unwrap(), 2);
+    let csv = ["page,__time\n\"a,\"\"b\"\"\",2015-09-12\n"];
+    assert_eq!(copy("copy Edits (PAGE, __time) from stdin csv header", &csv).await.unwrap(), 1);
+    for (sql, piece, code) in [
+        ("copy edits from stdin", "2015-09-12\tA\tx\n", "22P02"),
+        ("copy edits from stdin", "soon\tA\t1\n", "22007"),
+        ("copy edits from stdin", "2015-09-12\tA\n", "22P04"),
+        ("copy edits from stdin", "\\N\tA\t1\n", "23502"),
+        ("copy edits (page) from stdin", "", "23502"),
+        ("copy edits from stdin binary", "", "0A000"),
+        ("copy nope from stdin", "", "42P01"),
+        ("copy pg_class from stdin", "", "42809"),
+    ] {
+        assert_eq!(state(copy(sql, &[piece]).await), code, "{sql} {piece:?}");
+    }
+}
+
+#[tokio::test]
+async fn text_is_written_as_postgresql_writes_it() {
+    let client = connect().await;
+    let sql = "select timestamp '2013-08-01 10:00'::text || '|' || (interval '1 day 2 hours')::text || '|' || \
+               array[1,2]::text || '|' || 1e20::float8::text || '|' || (timestamptz '2013-08-01 10:00+00')::text";
+    let expected = |zone: &str| [format!("2013-08-01 10:00:00|1 day 02:00:00|{{1,2}}|1e+20|2013-08-01 {zone}")];
+    assert_eq!(texts(&client.simple_query(sql).await.unwrap()), expected("10:00:00+00"));
+    client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
+    assert_eq!(texts(&client.simple_query(sql).await.unwrap()), expected("19:00:00+09"));
 }

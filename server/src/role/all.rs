@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use henge_catalog::database::IngestRun;
 use henge_catalog::provider::ServerAddress;
 use henge_catalog::store::UserRecord;
 use henge_catalog::{Database, SystemClock};
@@ -20,7 +21,7 @@ use crate::auth::tls::Tls;
 use crate::auth::{Auth, Users};
 use crate::config::Config;
 use crate::http::{self, Api};
-use crate::pgwire::{self, Door, Extent, Front, Sessions};
+use crate::pgwire::{self, Door, Extent, Front, Rows, Sessions};
 
 /// How long an ingestion may take to notice that it is canceled; one that waits for its input cannot.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub struct Server {
 #[derive(Debug)]
 struct DatabaseSessions(Database);
 
+#[async_trait]
 impl Sessions for DatabaseSessions {
     fn open(&self, options: SessionOptions) -> Result<Session> {
         Ok(self.0.session(options))
@@ -58,6 +60,10 @@ impl Sessions for DatabaseSessions {
         let records = || segments.iter().map(|segment| &segment.record);
         let rows = records().map(|record| record.num_rows).sum();
         Some(Extent { rows, bytes: records().map(|record| record.size_bytes).sum() })
+    }
+
+    async fn append(&self, data_source: &str, rows: Rows) -> Result<u64> {
+        Ok(self.0.append(data_source, rows, IngestRun::default()).await?.row_stats.processed)
     }
 }
 

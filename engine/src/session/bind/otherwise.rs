@@ -2,7 +2,7 @@
 //! called by what was written.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, Expr, ExtractSyntax, Function, FunctionArg,
+    Array, BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, Expr, ExtractSyntax, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr,
     TimezoneInfo, UnaryOperator, Value,
 };
@@ -13,10 +13,24 @@ use crate::error::{Error, Result};
 pub(super) fn said(expr: &mut Expr) -> Result<Option<Expr>> {
     Ok(match expr {
         Expr::Function(function) => return of_function(function),
+        Expr::AtTimeZone { timestamp, time_zone } => Some(call("timezone", vec![take(time_zone), take(timestamp)])),
         Expr::Extract { field, expr, .. } => span_of_years(field, expr),
         Expr::SimilarTo { negated, expr, pattern, escape_char } => {
             let escape = escape_char.as_ref().map(|value| &value.value);
             Some(matches_pattern(*negated, take(expr), &similar_pattern(pattern, escape)?))
+        }
+        Expr::Like { pattern, escape_char: escape @ Some(_), .. }
+        | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+            if let Some(escape) = escape.take() {
+                **pattern = with_backslashes(take(pattern), &escape.value)?;
+            }
+            None
+        }
+        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+            if let Some(items) = items_of_literal(right) {
+                **right = Expr::Array(Array { elem: items, named: true });
+            }
+            None
         }
         Expr::Substring { expr, substring_from: Some(from), substring_for: None, .. } if is_text(from) => {
             Some(call("regexp_substr_group", vec![take(expr), take(from)]))
@@ -78,12 +92,6 @@ fn of_function(function: &mut Function) -> Result<Option<Expr>> {
             {
                 let mut time = arguments(function).swap_remove(1);
                 return Ok(span_of_years(&field, &mut time));
-            }
-        }
-        "timezone" => {
-            if let [zone, time] = arguments(function).as_slice() {
-                let (time_zone, timestamp) = (Box::new(zone.clone()), Box::new(time.clone()));
-                return Ok(Some(Expr::AtTimeZone { timestamp, time_zone }));
             }
         }
         "substring" | "substr" => {
@@ -289,6 +297,66 @@ fn matches_pattern(negated: bool, text: Expr, regex: &str) -> Expr {
 
 fn is_text(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_)))
+}
+
+/// A pattern of `LIKE` whose escape is a backslash, which is the only one that DataFusion knows.
+fn with_backslashes(pattern: Expr, escape: &Value) -> Result<Expr> {
+    let Value::SingleQuotedString(escape) = escape else {
+        return Err(Error::invalid_input("an escape is a text of one character").with_sqlstate("22025"));
+    };
+    let mut chars = escape.chars();
+    let escape = match (chars.next(), chars.next()) {
+        (Some('\\'), None) => return Ok(pattern),
+        (escape, None) => escape,
+        _ => {
+            return Err(
+                Error::invalid_input("invalid escape string: it must be empty or one character").with_sqlstate("22019")
+            );
+        }
+    };
+    if let Expr::Value(value) = &pattern
+        && let Value::SingleQuotedString(text) = &value.value
+    {
+        return Ok(string(&backslashed(text, escape)));
+    }
+    let doubled = call("replace", vec![pattern, string("\\"), string("\\\\")]);
+    let Some(escape) = escape else { return Ok(doubled) };
+    // An escape that is escaped stands for itself; it is kept apart by a character that no text has.
+    let apart = call("replace", vec![doubled, string(&format!("{escape}{escape}")), string("\u{1}")]);
+    let escaped = call("replace", vec![apart, string(&escape.to_string()), string("\\")]);
+    Ok(call("replace", vec![escaped, string("\u{1}"), string(&format!("\\{escape}"))]))
+}
+
+fn backslashed(pattern: &str, escape: Option<char>) -> String {
+    let mut text = String::new();
+    let mut chars = pattern.chars();
+    while let Some(char) = chars.next() {
+        if Some(char) == escape {
+            text.push('\\');
+            text.extend(chars.next());
+        } else if char == '\\' {
+            text.push_str("\\\\");
+        } else {
+            text.push(char);
+        }
+    }
+    text
+}
+
+/// The items of `ANY ('{a,b}')`, which PostgreSQL reads as an array.
+fn items_of_literal(expr: &Expr) -> Option<Vec<Expr>> {
+    let expr = if let Expr::Nested(inner) = expr { inner.as_ref() } else { expr };
+    let Expr::Value(value) = expr else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    if inner.contains(['"', '\\', '{', '}']) {
+        return None;
+    }
+    Some(inner.split(',').map(|item| string(item.trim())).collect())
+}
+
+fn string(text: &str) -> Expr {
+    Expr::value(Value::SingleQuotedString(text.to_string()))
 }
 
 /// Whether it is written as an interval; what a column holds is not known here.
