@@ -1,6 +1,7 @@
 //! What all tests stand on: data sets, doors to ask questions at, real processes.
 
 pub mod data;
+pub mod database;
 pub mod door;
 pub mod process;
 pub mod render;

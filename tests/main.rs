@@ -12,6 +12,7 @@ mod binary;
 mod clients;
 mod examples;
 mod harness;
+mod metadata;
 mod object_storage;
 mod oracle;
 mod sql;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         examples::trials(),
         binary::trials(),
         clients::trials(),
+        metadata::trials(),
         object_storage::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();

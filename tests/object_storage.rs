@@ -6,18 +6,63 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use crate::harness::database::python;
 use crate::harness::{missing, root};
 
 const EDITS: &str = "{\"time\":\"2015-09-12T00:00:00Z\",\"page\":\"Stonehenge\",\"added\":17}\n\
                      {\"time\":\"2015-09-13T01:00:00Z\",\"page\":\"Avebury\",\"added\":25}\n";
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::ignorable_test("object_storage::edits_are_ingested_from_s3_and_http", edits_are_ingested)]
+    vec![
+        Trial::ignorable_test("object_storage::edits_are_ingested_from_s3_and_http", edits_are_ingested),
+        Trial::ignorable_test("object_storage::a_fresh_directory_serves_segments_from_s3", deep_storage),
+    ]
+}
+
+fn no_server() -> Result<Option<Completion>, Failed> {
+    match Command::new(python()).args(["-c", "import moto, boto3"]).stderr(Stdio::null()).status()?.success() {
+        true => Ok(None),
+        false => missing("moto, an S3 server: `pip install 'moto[server]'`").map(Some),
+    }
+}
+
+/// Segments are put into S3, and fetched by directories that never saw them.
+fn deep_storage() -> Result<Completion, Failed> {
+    if let Some(missing) = no_server()? {
+        return Ok(missing);
+    }
+    let dir = tempfile::tempdir()?;
+    let edits = dir.path().join("plain.json");
+    std::fs::write(&edits, EDITS)?;
+    let s3 = S3::start(&[edits.as_path()])?;
+    let metadata = format!("sqlite://{}", dir.path().join("metadata.sqlite").display());
+    let place = ["--metadata", &metadata, "--deep-storage", "s3://edits/deep/storage"];
+    let henge = |data: &str, command: &str, arguments: &[&str]| {
+        s3.henge(&dir.path().join(data), command, &[&place[..], arguments].concat())
+    };
+    let flags = ["--data-source", "wiki", "--time-column", "time", "s3://edits/days/plain.json"];
+    henge("one", "ingest", &flags)?;
+    let cached = |data: &str| std::fs::read_dir(dir.path().join(data).join("segment-cache")).map(Iterator::count);
+    // With the directory of files being fetched.
+    assert_eq!(cached("one")?, 3, "what was put there stays in the cache");
+    assert!(!dir.path().join("one/segments").exists());
+
+    let sql = ["SELECT SUM(added) FROM wiki", "--format", "csv"];
+    std::fs::create_dir(dir.path().join("two"))?;
+    assert_eq!(henge("two", "sql", &sql)?.lines().last(), Some("42"));
+    assert_eq!(cached("two")?, 3, "what was read is in the cache");
+
+    s3.empty("deep/")?;
+    assert_eq!(henge("two", "sql", &sql)?.lines().last(), Some("42"), "the cache serves on");
+    std::fs::create_dir(dir.path().join("three"))?;
+    let refused = henge("three", "sql", &sql).expect_err("the objects are gone");
+    assert!(refused.contains("there is no object `s3://edits/deep/storage/wiki/"), "{refused}");
+    Ok(Completion::Completed)
 }
 
 fn edits_are_ingested() -> Result<Completion, Failed> {
-    if !Command::new(python()).args(["-c", "import moto, boto3"]).stderr(Stdio::null()).status()?.success() {
-        return missing("moto, an S3 server: `pip install 'moto[server]'`");
+    if let Some(missing) = no_server()? {
+        return Ok(missing);
     }
     let dir = tempfile::tempdir()?;
     let (plain, zipped) = (dir.path().join("plain.json"), dir.path().join("zipped.json.gz"));
@@ -47,14 +92,10 @@ fn edits_are_ingested() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
-/// With `HENGE_TEST_PYTHON` another one than the first in the path.
-fn python() -> String {
-    std::env::var("HENGE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
-}
-
 /// Ends when dropped.
 struct S3 {
     server: Child,
+    from: std::sync::Mutex<BufReader<std::process::ChildStdout>>,
     endpoint: String,
 }
 
@@ -68,11 +109,21 @@ impl S3 {
             .stderr(Stdio::null())
             .spawn()?;
         let mut endpoint = String::new();
-        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut endpoint)?;
+        let mut from = BufReader::new(server.stdout.take().expect("piped"));
+        from.read_line(&mut endpoint)?;
         match endpoint.trim() {
             "" => Err("the S3 server ended before it said where it listens".into()),
-            endpoint => Ok(Self { endpoint: endpoint.to_owned(), server }),
+            endpoint => Ok(Self { endpoint: endpoint.to_owned(), from: from.into(), server }),
         }
+    }
+
+    /// Removes all objects below a prefix.
+    fn empty(&self, prefix: &str) -> Result<(), Failed> {
+        let mut to = self.server.stdin.as_ref().ok_or("not piped")?;
+        writeln!(to, "{prefix}")?;
+        let mut answer = String::new();
+        self.from.lock().expect("nothing panics with it").read_line(&mut answer)?;
+        if answer.trim() == "emptied" { Ok(()) } else { Err(answer.into()) }
     }
 
     fn ingest(&self, data: &Path, data_source: &str, urls: &[&str]) -> Result<String, String> {

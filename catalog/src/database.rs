@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! henge.lock         who has the directory, and where it can be reached
-//! metadata.sqlite    what is published
-//! segments/          deep storage: one file a segment, never changed
+//! metadata.sqlite    what is published, unless a database elsewhere holds that
+//! segments/          deep storage, unless that is elsewhere: one file a segment, never changed
+//! segment-cache/     segments fetched from elsewhere; can be removed while nobody has the directory
+//! node-id            names this directory where others can see it
 //! tmp/               work in progress, spilled queries; emptied at every start
 //! ```
 //!
-//! Invariants: one process at a time; a task publishes all of its segments or none, whenever the process is killed or
+//! Invariants: one process at a time, and of all processes on one metadata database one that writes; a task publishes all of its segments or none, whenever the process is killed or
 //! the power goes; a file is removed only if nothing published refers to it and no query reads it.
 
+mod by_hand;
 mod ingest;
 mod kill;
 mod lock;
 mod open;
+mod watch;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -23,9 +27,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use henge_engine::ingest::{Cancellation, StoreOptions};
-use henge_engine::model::{Interval, Timestamp};
+use henge_engine::model::{Interval, SegmentId, Timestamp};
 use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, error_from_datafusion};
-use henge_engine::storage::LocalDeepStorage;
+use henge_engine::storage::DeepStorage;
 use henge_engine::table::DataSourceTable;
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
@@ -40,8 +44,8 @@ pub use open::{DatabaseBuilder, Opening};
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
-use crate::store::{MetadataStore, TaskRecord, UserRecord};
-use crate::view::{DataSourceView, View, no_data_source};
+use crate::store::{Lease, MetadataStore, SegmentRecord, TaskRecord, UserRecord};
+use crate::view::{DataSourceView, Problems, View, no_data_source};
 
 /// A database in a directory of this machine. Clones are the same database.
 #[derive(Clone, Debug)]
@@ -55,8 +59,12 @@ struct Inner {
     /// `None` once closed.
     lock: Mutex<Option<DirectoryLock>>,
     store: Arc<dyn MetadataStore>,
-    storage: LocalDeepStorage,
+    /// The right to write to a metadata database that others reach too; `None` if nobody else does.
+    lease: Mutex<Option<Lease>>,
+    storage: DeepStorage,
     view: Arc<View>,
+    /// Rows written by hand that cannot be served.
+    problems: Arc<Problems>,
     runtime: Arc<Runtime>,
     server: Arc<ThisServer>,
     clock: Arc<dyn Clock>,
@@ -69,11 +77,24 @@ struct Inner {
     publishing: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     running: Mutex<HashMap<String, Cancellation>>,
+    /// What looks after the metadata database while this is open.
+    watching: Mutex<JoinSet<()>>,
 }
 
 /// A thread of ours ended without an answer: it panicked, or the runtime is shutting down.
 fn lost(error: JoinError) -> Error {
     Error::runtime_failure("a background thread ended without an answer").with_source(error)
+}
+
+impl Inner {
+    /// Shows a change that was just committed. If others committed before it what is not shown yet, shows that too.
+    async fn show(&self, data_source: &str, rev: u64, added: Vec<SegmentRecord>, removed: &[SegmentId]) -> Result<()> {
+        if self.view.rev(data_source) + 1 == rev {
+            return self.view.apply(data_source, rev, added, removed);
+        }
+        let (rev, used) = self.store.used(data_source).await?;
+        self.view.replace(data_source, rev, used)
+    }
 }
 
 impl Database {
@@ -100,8 +121,13 @@ impl Database {
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
     /// may be registered once, in a session context of one's own too.
     pub fn catalog(&self) -> HengeCatalog {
-        let Inner { view, store, server, .. } = self.inner.as_ref();
-        let sys = SysSchema { view: Arc::clone(view), store: Arc::clone(store), server: Arc::clone(server) };
+        let Inner { view, store, server, problems, .. } = self.inner.as_ref();
+        let sys = SysSchema {
+            view: Arc::clone(view),
+            store: Arc::clone(store),
+            server: Arc::clone(server),
+            problems: Arc::clone(problems),
+        };
         HengeCatalog::new()
             .with_schema(SCHEMA, Arc::new(DruidSchema::new(Arc::clone(view))))
             .with_schema(SYS, Arc::new(sys.schema()))
@@ -159,7 +185,9 @@ impl Database {
     pub async fn mark_unused(&self, data_source: &str, within: Interval) -> Result<usize> {
         let _in_order = self.inner.publishing.lock().await;
         let marked = self.inner.store.mark_unused(data_source, within, self.now()).await?;
-        self.inner.view.apply(data_source, marked.rev, Vec::new(), &marked.segments)?;
+        if !marked.segments.is_empty() {
+            self.inner.show(data_source, marked.rev, Vec::new(), &marked.segments).await?;
+        }
         Ok(marked.segments.len())
     }
 
@@ -187,8 +215,11 @@ impl Database {
             cancel.cancel();
         }
         self.inner.ingesting.close();
+        let mut watching = std::mem::take(&mut *self.inner.watching.lock());
+        watching.shutdown().await;
         let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
         while tasks.join_next().await.is_some() {}
+        self.inner.release().await;
         self.inner.store.close().await;
         self.inner.lock.lock().take();
     }

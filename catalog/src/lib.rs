@@ -6,8 +6,10 @@
 
 mod clock;
 pub mod database;
+pub mod lease;
 pub mod provider;
 pub mod publish;
+pub mod rule;
 pub mod store;
 pub mod timeline;
 pub mod view;

@@ -11,6 +11,7 @@
 //! * Segments that were appended while a replacement was being made are issued anew under its version, with the same
 //!   bytes: an append that was acknowledged is never lost to an older piece of work.
 
+mod adopt;
 mod append;
 mod replace;
 
@@ -22,6 +23,8 @@ use henge_engine::{Error, Result};
 
 use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, join};
 use crate::timeline::{Addition, Timeline};
+
+pub use adopt::fits;
 
 /// The version under which an empty chunk is opened by an append (Druid's `DateTimes.EPOCH`).
 pub const FIRST_APPEND_VERSION: &str = "1970-01-01T00:00:00.000Z";
@@ -60,6 +63,8 @@ pub struct PublishRequest {
     /// In the order in which partitions are numbered.
     pub segments: Vec<NewSegment>,
     pub now: Timestamp,
+    /// How many files of it were noted as about to be pushed.
+    pub intended_pushes: u64,
     /// The uid of a tombstone, should one be needed.
     pub tombstone_uids: fn(Timestamp) -> SegmentUid,
 }
@@ -76,6 +81,7 @@ pub async fn publish(store: &dyn MetadataStore, request: &PublishRequest) -> Res
         publish_id: request.publish_id.clone(),
         data_source: request.data_source.clone(),
         spans: join(spans),
+        intended_pushes: request.intended_pushes,
         now: request.now,
     };
     store.publish(&publication, &|overlap| decide(request, overlap)).await

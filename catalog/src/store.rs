@@ -6,16 +6,25 @@
 //! Invariants: every verb is one transaction, and what it returned survives a power loss. All changes to one data
 //! source's segments are in one order, numbered by its `rev`. An id once given to a segment is never given again.
 
+mod dialect;
+mod failure;
 mod memory;
 mod migration;
+mod mysql;
+mod payload;
+mod postgres;
 mod record;
+mod row;
 mod sql;
+mod sql_store;
 mod sqlite;
 #[cfg(test)]
 mod suite;
+mod url;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use henge_engine::Result;
@@ -25,10 +34,13 @@ use henge_engine::storage::LoadSpec;
 pub use memory::MemoryStore;
 pub(crate) use record::join;
 pub use record::{
-    DataSourceRecord, Decision, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord,
-    Snapshot, TakenGroup, TaskRecord, TaskStatus, UserRecord,
+    AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
+    Overlap, Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord,
+    TaskStatus, UserRecord,
 };
-pub use sqlite::SqliteStore;
+pub use url::MetadataUrl;
+
+use crate::rule::Rule;
 
 /// Decides what a publication changes, from what it overlaps. May be called again if the database asks for it.
 pub type Decide<'a> = &'a (dyn Fn(&Overlap) -> Result<Decision> + Send + Sync);
@@ -36,8 +48,17 @@ pub type Decide<'a> = &'a (dyn Fn(&Overlap) -> Result<Decision> + Send + Sync);
 /// The metadata of all data sources.
 #[async_trait]
 pub trait MetadataStore: Debug + Send + Sync {
+    /// Whatever this handle writes from here on, it writes only while the lease has not been taken over; `Conflict` else.
+    fn act_under(&self, lease: Option<Lease>);
+
     /// All data sources and their used segments, as of one moment.
     async fn snapshot(&self) -> Result<Snapshot>;
+
+    /// The `rev` of every data source.
+    async fn revs(&self) -> Result<BTreeMap<String, u64>>;
+
+    /// The `rev` and the used segments of one data source, as of one moment.
+    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)>;
 
     /// The `rev` of a data source; 0 if nothing was ever published there.
     async fn rev(&self, data_source: &str) -> Result<u64>;
@@ -47,6 +68,10 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// The noted files whose publication did not happen (yet).
     async fn intended_pushes(&self) -> Result<Vec<LoadSpec>>;
+
+    /// Noted files that were not published, and from here on never will be, together with those of earlier calls that
+    /// were not forgotten yet: they may be removed.
+    async fn doom_pushes(&self, pushes: Pushes<'_>) -> Result<Vec<LoadSpec>>;
 
     /// Strikes files off the list of noted ones, because they were removed.
     async fn forget_pushes(&self, load_specs: &[LoadSpec]) -> Result<()>;
@@ -70,6 +95,14 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Ends it, once their files are gone. Their ids stay taken.
     async fn finish_kill(&self, ids: &[SegmentId]) -> Result<()>;
 
+    /// Rows that were changed by hand and not settled yet: the first of them whose ids are greater than `after`. None
+    /// means that there are no more.
+    async fn by_hand(&self, after: &str) -> Result<Vec<HandRow>>;
+
+    /// Takes note of a change by hand, and returns the `rev` that it got: `None` if the row was changed once more
+    /// meanwhile. What `decide` says against it is the failure; what else it decides is not looked at.
+    async fn settle(&self, settlement: &Settlement, now: Timestamp, decide: Decide<'_>) -> Result<Option<u64>>;
+
     /// Records a task, in place of what was recorded of it before.
     async fn save_task(&self, task: &TaskRecord) -> Result<()>;
 
@@ -86,6 +119,24 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// Forgets a user; `false` if there is none of that name.
     async fn remove_user(&self, name: &str) -> Result<bool>;
+
+    /// Takes a lease that nobody holds, or that this holder holds already, by the clock of the database.
+    async fn acquire_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome>;
+
+    /// Prolongs a lease. Returns whether it is held still.
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool>;
+
+    /// Ends a lease before its time. One that was lost is no failure.
+    async fn release_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// The rules of all data sources that have some, and the default ones.
+    async fn rules(&self) -> Result<BTreeMap<String, Vec<Rule>>>;
+
+    /// Puts rules in place of a data source's, and says in the audit log who did. No rules removes them.
+    async fn set_rules(&self, data_source: &str, rules: &[Rule], audit: &AuditEntry) -> Result<()>;
+
+    /// What was changed, newest first: of one kind, and of one key if it is given.
+    async fn audit(&self, kind: &str, key: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>>;
 
     /// Lets go of the database. Later calls fail.
     async fn close(&self);

@@ -5,6 +5,7 @@
 //! Knows no database: it is told what was published.
 
 mod lazy_segment;
+mod problems;
 mod schemas;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,12 +13,13 @@ use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
 use henge_engine::segment::{PromotedSegment, Segment};
-use henge_engine::storage::LocalDeepStorage;
+use henge_engine::storage::DeepStorage;
 use henge_engine::table::{SegmentSource, VisibleSegment};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 
 pub use lazy_segment::LazySegment;
+pub use problems::{Problem, Problems};
 use schemas::SchemaCounts;
 
 use crate::store::{SegmentRecord, Snapshot};
@@ -46,7 +48,7 @@ pub struct DataSourceView {
 /// All data sources. Shared by everything in a process that asks for segments.
 #[derive(Debug)]
 pub struct View {
-    storage: LocalDeepStorage,
+    storage: DeepStorage,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
 }
@@ -69,7 +71,7 @@ struct WorkingSource {
 
 impl View {
     /// The view of what a store holds. Opens no segment.
-    pub fn new(storage: LocalDeepStorage, snapshot: Snapshot) -> Result<Self> {
+    pub fn new(storage: DeepStorage, snapshot: Snapshot) -> Result<Self> {
         let view = Self { storage, shown: RwLock::default(), working: Mutex::default() };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
@@ -86,15 +88,48 @@ impl View {
     /// one that is here already changes nothing.
     pub fn apply(&self, data_source: &str, rev: u64, added: Vec<SegmentRecord>, removed: &[SegmentId]) -> Result<()> {
         let mut working = self.working.lock();
-        let Working { timelines, retired } = &mut *working;
-        let source = timelines.entry(data_source.to_owned()).or_default();
-        if rev <= source.rev {
-            return Ok(());
+        match working.timelines.get(data_source) {
+            Some(source) if rev <= source.rev => Ok(()),
+            _ => self.change(&mut working, data_source, rev, added, removed),
         }
+    }
+
+    /// Shows what a data source has as of `rev`, whatever was shown of it before.
+    pub fn replace(&self, data_source: &str, rev: u64, used: Vec<SegmentRecord>) -> Result<()> {
+        let mut working = self.working.lock();
+        let source = working.timelines.entry(data_source.to_owned()).or_default();
+        let groups = source.timeline.groups().flat_map(|group| group.partitions());
+        let mut removed =
+            groups.map(|(_, segment)| (segment.record.id.clone(), segment.record.uid)).collect::<HashMap<_, _>>();
+        let mut added = Vec::new();
+        for record in used {
+            match removed.get(&record.id) {
+                Some(uid) if *uid == record.uid => drop(removed.remove(&record.id)),
+                _ => added.push(record),
+            }
+        }
+        let removed = removed.into_keys().collect::<Vec<_>>();
+        self.change(&mut working, data_source, rev, added, &removed)
+    }
+
+    /// The `rev` as of which a data source is shown; 0 if nothing of it is known.
+    pub fn rev(&self, data_source: &str) -> u64 {
+        self.working.lock().timelines.get(data_source).map_or(0, |source| source.rev)
+    }
+
+    fn change(
+        &self,
+        working: &mut Working,
+        data_source: &str,
+        rev: u64,
+        added: Vec<SegmentRecord>,
+        removed: &[SegmentId],
+    ) -> Result<()> {
+        let Working { timelines, retired } = working;
+        let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
-        let additions = added.into_iter().map(|record| source.addition(&self.storage, record));
-        let additions = additions.collect::<Result<Vec<_>>>()?;
+        let additions = added.into_iter().map(|record| source.addition(&self.storage, record)).collect();
         source.timeline.apply(&removals, additions)?;
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
@@ -146,25 +181,21 @@ fn removal(id: &SegmentId) -> Removal {
 }
 
 impl WorkingSource {
-    fn addition(
-        &mut self,
-        storage: &LocalDeepStorage,
-        mut record: SegmentRecord,
-    ) -> Result<Addition<Arc<ViewedSegment>>> {
+    fn addition(&mut self, storage: &DeepStorage, mut record: SegmentRecord) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
         let id = Arc::new(record.id.clone());
-        Ok(Addition {
+        Addition {
             interval: id.interval,
             version: id.version.as_str().into(),
             kind: record.kind(),
             core_size: record.shard_spec.core_size(),
             partition: id.partition,
             segment: Arc::new(ViewedSegment {
-                segment: Arc::new(LazySegment::new(storage.path(&record.load_spec)?, &record)),
+                segment: Arc::new(LazySegment::new(storage.clone(), &record)),
                 id,
                 record,
             }),
-        })
+        }
     }
 
     /// The segments that are about to be removed.

@@ -11,6 +11,8 @@
 
 mod block_pruning;
 mod code_set;
+mod computed;
+mod kernel;
 mod morsel;
 mod options;
 mod ordinals;
@@ -23,12 +25,14 @@ mod selection;
 
 use std::sync::Arc;
 
+pub use computed::Computed;
 pub use options::{HengeOptions, SqlDialect};
 pub use ordinals::OrdinalCache;
 pub use predicate::{DimensionPredicate, Predicate, TimeRanges};
 pub use reader::arrow_field;
 pub(crate) use segment_aggregate::is_integral;
-pub use segment_aggregate::{Fold, GroupKey, SegmentAggregateExec, SegmentGroupExec, TimeKey, Top};
+pub use segment_aggregate::{Argument, Fold, FoldKind, GroupKey, SegmentAggregateExec, SegmentGroupExec, TimeKey, Top};
+pub(crate) use segment_aggregate::{foldable, groupable};
 pub use segment_scan::{ScanSource, SegmentScanExec};
 
 use crate::model::{Interval, SegmentId};

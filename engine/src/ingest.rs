@@ -91,7 +91,8 @@ impl Cancellation {
 pub struct StoreOptions(Vec<(String, String)>);
 
 impl StoreOptions {
-    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }

@@ -7,6 +7,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// The builder of Druid's segments in `tests/` names this crate as strangers do.
+#[cfg(test)]
+extern crate self as henge_engine;
+
 pub mod aggregate;
 pub mod error;
 pub mod exec;

@@ -1,6 +1,8 @@
 //! Rewrite rules of plans, logical and physical. Each leaves a plan that runs as it is on one node, and whose answer is
 //! that of the plan it was given.
 
+mod below;
+mod folding;
 mod segment_aggregate;
 mod segment_group;
 

@@ -8,8 +8,11 @@
 
 #![doc = include_str!("segment/FORMAT.md")]
 
+mod batch;
 mod column;
+mod convert;
 mod dictionary;
+pub mod druid;
 mod encoding;
 mod file;
 mod footer;
@@ -33,6 +36,8 @@ use roaring::RoaringBitmap;
 use crate::error::Result;
 use crate::model::{SegmentSchema, Timestamp};
 
+pub use batch::read_block;
+pub use convert::{check_same_rows, convert};
 pub use file::SegmentFile;
 pub use inspect::Inspection;
 pub use merge::{MergeInput, Rollup, RowOrder};

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use henge_catalog::Database;
 use henge_catalog::database::{Holder, Opening};
+use henge_catalog::{Database, DatabaseBuilder};
 use henge_engine::{Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
@@ -142,12 +142,22 @@ impl Runtimes {
 
 /// Opens the database as `config` says; an outcome if another process has it.
 async fn open(config: &Config) -> Result<Opening> {
+    builder(config).try_open().await
+}
+
+fn builder(config: &Config) -> DatabaseBuilder {
     let mut builder =
         Database::builder(config.data_dir.clone()).threads(config.threads).store_options(config.store_options.clone());
+    if let Some(url) = &config.metadata {
+        builder = builder.metadata(url.clone());
+    }
+    if let Some(url) = &config.deep_storage {
+        builder = builder.deep_storage(url.clone());
+    }
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
     }
-    builder.try_open().await
+    builder
 }
 
 /// The error of a command that needs the directory for itself.

@@ -3,12 +3,15 @@
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use henge_catalog::store::MetadataUrl;
 use henge_engine::ingest::StoreOptions;
+use henge_engine::storage::DeepStorageUrl;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
 
@@ -24,6 +27,12 @@ pub struct Options {
     /// Directory that holds everything: segments, metadata, work in progress [default: ./henge-data]
     #[arg(long, env = "HENGE_DATA_DIR", value_name = "DIR", help_heading = "Server")]
     pub data_dir: Option<PathBuf>,
+    /// Database that holds what is published: postgres://USER:PASSWORD@HOST/DATABASE, mysql://… or sqlite://FILE [default: a SQLite file in the data directory]
+    #[arg(long, env = "HENGE_METADATA", value_name = "URL", hide_env_values = true, help_heading = "Server")]
+    pub metadata: Option<Secret>,
+    /// Where segments stay for ever: s3://BUCKET/PREFIX, gs://…, az://… or a directory; credentials as their own tools read them from the environment [default: segments in the data directory]
+    #[arg(long, env = "HENGE_DEEP_STORAGE", value_name = "URL", help_heading = "Server")]
+    pub deep_storage: Option<String>,
     /// Address to listen on. Another one than this machine's own needs users: see `henge user add` [default: 127.0.0.1]
     #[arg(long, env = "HENGE_HOST", value_name = "ADDRESS", help_heading = "Server")]
     pub host: Option<IpAddr>,
@@ -70,10 +79,31 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// A text that is not shown, since it may hold a password.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// The options with their defaults, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub data_dir: PathBuf,
+    /// `None` for the one in the data directory.
+    pub metadata: Option<MetadataUrl>,
+    /// `None` for the one in the data directory.
+    pub deep_storage: Option<DeepStorageUrl>,
     pub host: IpAddr,
     pub pg_port: u16,
     pub http_port: u16,
@@ -104,6 +134,8 @@ impl Options {
     fn over(self, file: Options) -> Options {
         Options {
             data_dir: self.data_dir.or(file.data_dir),
+            metadata: self.metadata.or(file.metadata),
+            deep_storage: self.deep_storage.or(file.deep_storage),
             host: self.host.or(file.host),
             pg_port: self.pg_port.or(file.pg_port),
             http_port: self.http_port.or(file.http_port),
@@ -140,6 +172,8 @@ impl Options {
         };
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(default_data_dir),
+            metadata: self.metadata.map(|Secret(url)| url.parse()).transpose()?,
+            deep_storage: self.deep_storage.map(|url| url.parse()).transpose()?,
             host,
             pg_port: self.pg_port.unwrap_or(DEFAULT_PG_PORT),
             http_port: self.http_port.unwrap_or(DEFAULT_HTTP_PORT),
@@ -237,6 +271,18 @@ mod tests {
         let environment = [("AWS_SECRET_ACCESS_KEY", "hush"), ("HOME", "/root")];
         let options = store_options(environment.into_iter().map(|(name, value)| (name.into(), value.into())));
         assert_eq!(format!("{options:?}"), r#"["AWS_SECRET_ACCESS_KEY"]"#);
+    }
+
+    #[test]
+    fn the_metadata_database_is_named_by_a_url_that_is_never_shown() {
+        let options: Options = toml::from_str("metadata = 'mysql://henge:hush@db/henge'").unwrap();
+        assert!(!format!("{options:?}").contains("hush"));
+        let config = options.check().unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+        let wrong = Options { metadata: Some("oracle:hush".to_owned().into()), ..Options::default() };
+        assert!(wrong.check().unwrap_err().to_string().contains("postgres://"));
+        let wrong = Options { deep_storage: Some("ftp://b".to_owned()), ..Options::default() };
+        assert!(wrong.check().unwrap_err().to_string().contains("s3://"));
     }
 
     #[test]

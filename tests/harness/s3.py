@@ -1,6 +1,6 @@
 """A real S3 server (moto) with a bucket `edits` that holds the files named on the command line.
 
-Prints where it listens, and ends with its standard input.
+Prints where it listens, and ends with its standard input. A prefix, a line on standard input, is emptied.
 """
 
 import sys
@@ -18,5 +18,8 @@ s3.create_bucket(Bucket="edits")
 for path in map(Path, sys.argv[1:]):
     s3.upload_file(str(path), "edits", f"days/{path.name}", ExtraArgs={"ACL": "public-read"})
 print(endpoint, flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    for item in s3.list_objects_v2(Bucket="edits", Prefix=line.strip()).get("Contents", []):
+        s3.delete_object(Bucket="edits", Key=item["Key"])
+    print("emptied", flush=True)
 server.stop()

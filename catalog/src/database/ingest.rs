@@ -12,14 +12,14 @@ use henge_engine::model::{
     ColumnRole, DataSchema, DimensionSchema, DimensionsSpec, GranularitySpec, MetricCombine, MetricSpec,
     MultiValueHandling, SegmentId, SegmentSchema, SegmentUid, TIME_COLUMN, Timestamp, TimestampSpec, TransformSpec,
 };
-use henge_engine::storage::LoadSpec;
+use henge_engine::storage::{DeepStorage, LoadSpec};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
 
 use super::{Database, Inner, lost};
 use crate::publish::{NewSegment, PublishMode, PublishRequest, publish};
-use crate::store::{Publish, TaskRecord, TaskStatus};
+use crate::store::{MetadataStore, Publish, Pushes, TaskRecord, TaskStatus};
 
 /// How an ingestion is watched and kept account of.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn new_uid(now: Timestamp) -> SegmentUid {
+pub(super) fn new_uid(now: Timestamp) -> SegmentUid {
     SegmentUid::new(now, rand::random())
 }
 
@@ -304,40 +304,45 @@ impl Inner {
                 mode,
                 segments,
                 now,
+                intended_pushes: load_specs.len() as u64,
                 tombstone_uids: new_uid,
             };
             self.commit(&request).await
         };
         let result = published.await;
         if result.is_err() {
-            self.remove_unpublished(load_specs).await;
+            self.remove_unpublished(publish_id).await;
         }
         result
     }
 
     async fn push(&self, data_source: &str, named: Vec<(SegmentUid, FinishedSegment)>) -> Result<Vec<NewSegment>> {
-        let (storage, data_source) = (self.storage.clone(), data_source.to_owned());
-        let push = move || {
-            let pushed = named.into_iter().map(|(uid, segment)| {
-                let pushed = storage.push(&segment.path, &named_id(&data_source, &segment), uid)?;
-                Ok(NewSegment {
-                    interval: segment.interval,
-                    uid,
-                    pushed,
-                    schema: segment.summary.schema,
-                    num_rows: segment.summary.num_rows as u64,
-                    time_range: segment.summary.time_range,
-                })
+        let mut segments = Vec::with_capacity(named.len());
+        for (uid, segment) in named {
+            let pushed = self.storage.push(&segment.path, &named_id(data_source, &segment), uid).await?;
+            segments.push(NewSegment {
+                interval: segment.interval,
+                uid,
+                pushed,
+                schema: segment.summary.schema,
+                num_rows: segment.summary.num_rows as u64,
+                time_range: segment.summary.time_range,
             });
-            pushed.collect::<Result<Vec<_>>>()
-        };
-        tokio::task::spawn_blocking(push).await.map_err(lost)?
+        }
+        Ok(segments)
     }
 
     async fn commit(&self, request: &PublishRequest) -> Result<()> {
         let _in_order = self.publishing.lock().await;
         match publish(self.store.as_ref(), request).await? {
-            Publish::Done(done) => self.view.apply(&request.data_source, done.rev, done.added, &done.marked_unused),
+            Publish::Done(done) => {
+                let shown = self.show(&request.data_source, done.rev, done.added, &done.marked_unused).await;
+                if let Err(error) = shown {
+                    // It is published all the same; who watches the database shows it once that can be read again.
+                    tracing::warn!(%error, publish_id = request.publish_id, "published, and not shown yet");
+                }
+                Ok(())
+            }
             Publish::DoneBefore { .. } => {
                 Err(Error::conflict(format!("task `{}` was published before", request.publish_id)))
             }
@@ -345,20 +350,25 @@ impl Inner {
     }
 
     /// What cannot be removed now is removed at the next start: it stays on the list of intended pushes.
-    async fn remove_unpublished(&self, load_specs: Vec<LoadSpec>) {
-        // A commit whose answer was lost may have happened all the same: the list tells.
-        let Ok(intended) = self.store.intended_pushes().await else { return };
-        let doomed = load_specs.into_iter().filter(|spec| intended.contains(spec)).collect::<Vec<_>>();
-        let (storage, files) = (self.storage.clone(), doomed.clone());
-        let delete = move || files.iter().try_for_each(|file| storage.delete(file));
-        let removed = match tokio::task::spawn_blocking(delete).await.map_err(lost) {
-            Ok(Ok(())) => self.store.forget_pushes(&doomed).await,
-            Ok(Err(error)) | Err(error) => Err(error),
+    async fn remove_unpublished(&self, publish_id: &str) {
+        // A commit whose answer was lost may have happened all the same: then nothing of it is on the list. If it did
+        // not, it never will from here on.
+        let removed = match self.store.doom_pushes(Pushes::Of(publish_id)).await {
+            Ok(doomed) => remove(&self.storage, self.store.as_ref(), &doomed).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = removed {
             tracing::warn!(%error, "files that were not published are removed at the next start");
         }
     }
+}
+
+/// Removes files that will never be published, and takes them off the list.
+pub(super) async fn remove(storage: &DeepStorage, store: &dyn MetadataStore, doomed: &[LoadSpec]) -> Result<()> {
+    for load_spec in doomed {
+        storage.delete(load_spec).await?;
+    }
+    store.forget_pushes(doomed).await
 }
 
 /// What a finished segment's file is named after; its version and partition number are not known yet.

@@ -1,10 +1,8 @@
-use std::sync::Arc;
-
 use henge_engine::Result;
 use henge_engine::model::Interval;
 use serde::Serialize;
 
-use super::{Database, lost};
+use super::Database;
 
 /// What a kill did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,10 +19,11 @@ impl Database {
     pub async fn kill(&self, data_source: &str, within: Interval) -> Result<KillReport> {
         let _in_order = self.inner.publishing.lock().await;
         let in_use = self.inner.view.in_use();
-        let candidates = Arc::new(self.inner.store.begin_kill(data_source, within, &in_use).await?);
-        let (storage, doomed) = (self.inner.storage.clone(), Arc::clone(&candidates));
-        let delete = move || doomed.iter().filter(|c| !c.is_shared).try_for_each(|c| storage.delete(&c.load_spec));
-        tokio::task::spawn_blocking(delete).await.map_err(lost)??;
+        let candidates = self.inner.store.begin_kill(data_source, within, &in_use).await?;
+        for candidate in candidates.iter().filter(|candidate| !candidate.is_shared) {
+            self.inner.storage.delete(&candidate.load_spec).await?;
+            self.inner.storage.forget(candidate.uid)?;
+        }
         let ids = candidates.iter().map(|candidate| candidate.id.clone()).collect::<Vec<_>>();
         self.inner.store.finish_kill(&ids).await?;
         let freed = candidates.iter().filter(|candidate| !candidate.is_shared);

@@ -5,22 +5,28 @@ use std::sync::Arc;
 use henge_engine::ingest::StoreOptions;
 use henge_engine::model::Timestamp;
 use henge_engine::session::{Runtime, RuntimeOptions};
-use henge_engine::storage::{Disk, LocalDeepStorage, LocalDisk};
+use henge_engine::storage::{DeepStorage, DeepStorageUrl, Disk, LocalDisk};
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::ingest::{new_uid, remove};
 use super::lock::{DirectoryLock, Holder, Locking};
-use super::{Database, Inner};
+use super::{Database, Inner, watch};
 use crate::clock::{Clock, SystemClock};
+use crate::lease;
 use crate::provider::ThisServer;
-use crate::store::{MetadataStore, SqliteStore, TaskRecord, TaskStatus};
+use crate::store::{MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
 use crate::view::View;
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
+const CACHE_DIR: &str = "segment-cache";
+const NODE_FILE: &str = "node-id";
 const TMP_DIR: &str = "tmp";
+/// What the one process that may write to a metadata database is called there.
+const WRITER: &str = "coordinator/0";
 /// Below [`TMP_DIR`]: what queries spill.
 const SPILL_DIR: &str = "spill";
 /// An ingestion's share of the memory limit; queries have what no ingestion has reserved.
@@ -37,6 +43,8 @@ pub struct DatabaseBuilder {
     memory_limit_bytes: Option<usize>,
     threads: Option<NonZeroUsize>,
     store_options: StoreOptions,
+    metadata: Option<MetadataUrl>,
+    deep_storage: Option<DeepStorageUrl>,
     clock: Arc<dyn Clock>,
 }
 
@@ -51,7 +59,15 @@ pub enum Opening {
 impl DatabaseBuilder {
     pub(super) fn new(dir: PathBuf) -> Self {
         let store_options = StoreOptions::default();
-        Self { dir, memory_limit_bytes: None, threads: None, store_options, clock: Arc::new(SystemClock) }
+        Self {
+            dir,
+            memory_limit_bytes: None,
+            threads: None,
+            store_options,
+            metadata: None,
+            deep_storage: None,
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// How much memory queries and ingestion may use together. Without it there is no limit for queries, and an
@@ -69,7 +85,22 @@ impl DatabaseBuilder {
         self
     }
 
-    /// What object stores need to know to be ingested from: credentials, regions, endpoints. Nothing unless said: a
+    /// Where it is kept what is published: a SQLite file in the directory unless said. A database that others reach too
+    /// has one process at a time that writes to it.
+    #[must_use]
+    pub fn metadata(mut self, url: MetadataUrl) -> Self {
+        self.metadata = Some(url);
+        self
+    }
+
+    /// Where segments stay for ever: in the directory unless said.
+    #[must_use]
+    pub fn deep_storage(mut self, url: DeepStorageUrl) -> Self {
+        self.deep_storage = Some(url);
+        self
+    }
+
+    /// What object stores need to know: credentials, regions, endpoints. Nothing unless said: a
     /// library does not read the environment.
     #[must_use]
     pub fn store_options(mut self, options: StoreOptions) -> Self {
@@ -84,11 +115,15 @@ impl DatabaseBuilder {
         self
     }
 
+    fn metadata_url(&self) -> MetadataUrl {
+        self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)))
+    }
+
     /// Opens the metadata alone, also while another process has the directory: the metadata database itself keeps its
     /// writers apart. For what is no part of the data: who may log in.
     pub async fn open_metadata(&self) -> Result<Arc<dyn MetadataStore>> {
         LocalDisk.create_dir_durably(&self.dir).map_err(|error| cannot_use(&self.dir, error))?;
-        Ok(Arc::new(SqliteStore::open(&self.dir.join(METADATA_FILE)).await?))
+        self.metadata_url().open().await
     }
 
     /// Opens the database; the directory and what belongs in it are made when missing. Fails with `Conflict` if another
@@ -112,12 +147,23 @@ impl DatabaseBuilder {
             Locking::Locked(lock) => lock,
             Locking::Held(holder) => return Ok(Opening::Held(holder)),
         };
-        let store: Arc<dyn MetadataStore> = Arc::new(SqliteStore::open(&self.dir.join(METADATA_FILE)).await?);
-        let storage = LocalDeepStorage::open(self.dir.join(SEGMENTS_DIR))?;
+        let store = self.metadata_url().open().await?;
+        let lease = match self.metadata {
+            // Others may have been told the same URL.
+            Some(_) => Some(lease::take(store.as_ref(), WRITER, &node_id(&self.dir, self.clock.now())?).await?),
+            None => None,
+        };
+        store.act_under(lease.clone());
+        let deep_storage =
+            self.deep_storage.clone().unwrap_or_else(|| DeepStorageUrl::Local(self.dir.join(SEGMENTS_DIR)));
+        let options = self.store_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let storage = DeepStorage::open(&deep_storage, self.dir.join(CACHE_DIR), options)?;
         sweep(store.as_ref(), &storage).await?;
         let now = self.clock.now();
         fail_interrupted_tasks(store.as_ref(), now).await?;
-        let view = Arc::new(View::new(storage.clone(), store.snapshot().await?)?);
+        let snapshot = store.snapshot().await?;
+        storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
+        let view = Arc::new(View::new(storage.clone(), snapshot)?);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,
             spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),
@@ -125,25 +171,31 @@ impl DatabaseBuilder {
             ..RuntimeOptions::default()
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Ok(Opening::Opened(Database {
-            inner: Arc::new(Inner {
-                tmp_dir: self.dir.join(TMP_DIR),
-                lock: Mutex::new(Some(lock)),
-                store,
-                storage,
-                view,
-                runtime,
-                server: Arc::new(ThisServer::new(now)),
-                clock: self.clock,
-                ingest_threads: self.threads.unwrap_or(available),
-                ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),
-                store_options: self.store_options,
-                ingesting: Semaphore::new(1),
-                publishing: tokio::sync::Mutex::default(),
-                tasks: Mutex::new(JoinSet::new()),
-                running: Mutex::default(),
-            }),
-        }))
+        let inner = Arc::new(Inner {
+            tmp_dir: self.dir.join(TMP_DIR),
+            lock: Mutex::new(Some(lock)),
+            store,
+            lease: Mutex::new(lease),
+            storage,
+            view,
+            problems: Arc::default(),
+            runtime,
+            server: Arc::new(ThisServer::new(now)),
+            clock: self.clock,
+            ingest_threads: self.threads.unwrap_or(available),
+            ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),
+            store_options: self.store_options,
+            ingesting: Semaphore::new(1),
+            publishing: tokio::sync::Mutex::default(),
+            tasks: Mutex::new(JoinSet::new()),
+            running: Mutex::default(),
+            watching: Mutex::new(JoinSet::new()),
+        });
+        if let Err(error) = inner.catch_up().await {
+            tracing::warn!(%error, "what was changed by hand is looked at again");
+        }
+        watch::start(&inner);
+        Ok(Opening::Opened(Database { inner }))
     }
 }
 
@@ -166,17 +218,33 @@ fn prepare(dir: &Path) -> Result<Locking> {
     Ok(locking)
 }
 
-/// Removes the files that were put into deep storage, or were about to be, by a process that did not publish them.
-async fn sweep(store: &dyn MetadataStore, storage: &LocalDeepStorage) -> Result<()> {
-    let orphans = store.intended_pushes().await?;
+/// Names a data directory for ever, where others can see it.
+fn node_id(dir: &Path, now: Timestamp) -> Result<String> {
+    let path = dir.join(NODE_FILE);
+    let failed = |error: std::io::Error| {
+        Error::runtime_failure(format!("could not use `{}`", path.display())).with_source(error)
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
+        _ => {
+            let id = new_uid(now).to_string();
+            std::fs::write(&path, &id).map_err(failed)?;
+            Ok(id)
+        }
+    }
+}
+
+/// Removes the files that were put into deep storage, or were about to be, by a process that did not publish them. Only
+/// one process writes at a time, and this is it: none of them will be published any more.
+async fn sweep(store: &dyn MetadataStore, storage: &DeepStorage) -> Result<()> {
+    let orphans = store.doom_pushes(Pushes::All).await?;
     if orphans.is_empty() {
         return Ok(());
     }
-    let (storage, files) = (storage.clone(), orphans.clone());
-    let delete = move || files.iter().try_for_each(|file| storage.delete(file));
-    tokio::task::spawn_blocking(delete).await.map_err(super::lost)??;
+    remove(storage, store, &orphans).await?;
     tracing::info!(files = orphans.len(), "removed files that were never published");
-    store.forget_pushes(&orphans).await
+    Ok(())
 }
 
 /// A task that an earlier process did not end will not end.

@@ -305,6 +305,7 @@ async fn opening_figures() -> Result<()> {
         time_range: Some((hour(n), hour(n))),
     });
     let request = PublishRequest {
+        intended_pushes: 0,
         publish_id: "p".to_owned(),
         data_source: "wiki".to_owned(),
         mode: PublishMode::Append,

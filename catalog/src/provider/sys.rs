@@ -1,6 +1,7 @@
 //! The schema `sys`: what there is and what goes on, with Druid's columns. One file a table.
 
 mod data_sources;
+mod segment_problems;
 mod segments;
 mod server_segments;
 mod servers;
@@ -16,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::{SystemRows, SystemSchema};
 use crate::store::MetadataStore;
-use crate::view::View;
+use crate::view::{Problems, View};
 
 /// This process, as `sys.servers` shows it.
 #[derive(Debug)]
@@ -64,12 +65,14 @@ pub struct SysSchema {
     pub view: Arc<View>,
     pub store: Arc<dyn MetadataStore>,
     pub server: Arc<ThisServer>,
+    pub problems: Arc<Problems>,
 }
 
 impl SysSchema {
     pub fn schema(&self) -> SystemSchema {
         SystemSchema::new([
             ("data_sources", Arc::new(data_sources::DataSources(Arc::clone(&self.view))) as Arc<dyn SystemRows>),
+            ("segment_problems", Arc::new(segment_problems::SegmentProblems(Arc::clone(&self.problems)))),
             ("segments", Arc::new(segments::Segments(Arc::clone(&self.view)))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
             ("servers", Arc::new(servers::Servers(self.clone()))),

@@ -11,7 +11,7 @@ fn time(text: &str) -> Timestamp {
     text.parse().expect("valid time")
 }
 
-fn interval(text: &str) -> Interval {
+pub(super) fn interval(text: &str) -> Interval {
     text.parse().expect("valid interval")
 }
 
@@ -36,6 +36,13 @@ fn segment(interval: Interval, number: u64) -> NewSegment {
     }
 }
 
+/// A lone segment.
+pub(super) fn record_of(interval: Interval, version: &str) -> SegmentRecord {
+    let request = request("", PublishMode::Append, Vec::new());
+    let place = Place { interval, version, partition: 0, core_size: 1 };
+    record(&request, &Overlap::default(), &segment(interval, 1), place)
+}
+
 fn request(publish_id: &str, mode: PublishMode, segments: Vec<NewSegment>) -> PublishRequest {
     PublishRequest {
         publish_id: publish_id.to_owned(),
@@ -43,6 +50,7 @@ fn request(publish_id: &str, mode: PublishMode, segments: Vec<NewSegment>) -> Pu
         mode,
         segments,
         now: time("2026-01-01"),
+        intended_pushes: 0,
         tombstone_uids: |now| SegmentUid::new(now, rand::random()),
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use henge_engine::model::{Interval, SegmentId, SegmentUid, Timestamp};
@@ -7,10 +8,12 @@ use henge_engine::{Error, Result};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::record::{
-    DataSourceRecord, KillCandidate, Marked, Overlap, Publication, Publish, Published, SegmentRecord, Snapshot,
-    TakenGroup, TaskRecord, UserRecord, join,
+    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
+    Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, UserRecord,
+    join,
 };
 use super::{Decide, MetadataStore};
+use crate::rule::Rule;
 
 /// The double of a metadata database: keeps everything in memory, and nothing for long.
 #[derive(Debug, Default)]
@@ -23,16 +26,31 @@ struct State {
     data_sources: BTreeMap<String, DataSourceRecord>,
     segments: BTreeMap<SegmentId, Row>,
     publishes: BTreeMap<String, u64>,
-    /// By load spec as JSON: the publish id.
-    pushes: BTreeMap<String, (LoadSpec, String)>,
+    /// By load spec as JSON.
+    pushes: BTreeMap<String, Push>,
     tasks: BTreeMap<String, TaskRecord>,
     users: BTreeMap<String, UserRecord>,
+    /// Rows that somebody inserted, until they are settled.
+    inserted: BTreeMap<String, Inserted>,
+    leases: BTreeMap<String, (Lease, Instant)>,
+    acts_under: Option<Lease>,
+    rules: BTreeMap<String, Vec<Rule>>,
+    audit: Vec<AuditEntry>,
+}
+
+#[derive(Debug)]
+struct Push {
+    load_spec: LoadSpec,
+    publish_id: String,
+    doomed: bool,
 }
 
 #[derive(Debug)]
 struct Row {
     record: SegmentRecord,
     used: bool,
+    /// What this store itself last said of `used`.
+    noted: bool,
     kill: Kill,
 }
 
@@ -52,25 +70,50 @@ impl MemoryStore {
         MutexGuard::try_map(self.state.lock(), Option::as_mut)
             .map_err(|_| Error::runtime_failure("the metadata store is closed"))
     }
+
+    /// The state, to change it, if the lease allows.
+    fn write(&self) -> Result<parking_lot::MappedMutexGuard<'_, State>> {
+        let state = self.open()?;
+        let Some(Lease { role, epoch, .. }) = &state.acts_under else { return Ok(state) };
+        match state.leases.get(role).is_some_and(|(lease, _)| lease.epoch == *epoch) {
+            true => Ok(state),
+            false => Err(Error::conflict(format!("another process has taken over the lease `{role}`"))),
+        }
+    }
+
+    /// Does what somebody does with SQL of their own: inserts a row.
+    pub fn insert_by_hand(&self, inserted: Inserted) -> Result<()> {
+        self.open()?.inserted.insert(inserted.id.to_string(), inserted);
+        Ok(())
+    }
+
+    /// The same: marks a segment used or unused.
+    pub fn mark_by_hand(&self, id: &SegmentId, used: bool) -> Result<()> {
+        if let Some(row) = self.open()?.segments.get_mut(id) {
+            row.used = used;
+        }
+        Ok(())
+    }
 }
 
 impl State {
     fn used(&self, data_source: &str) -> impl Iterator<Item = &SegmentRecord> {
-        let rows = self.segments.values().filter(move |row| row.used && row.record.id.data_source == data_source);
+        let rows =
+            self.segments.values().filter(move |row| row.used && row.noted && row.record.id.data_source == data_source);
         rows.map(|row| &row.record)
     }
 
-    fn overlap(&self, publication: &Publication, rev: u64) -> Overlap {
-        let mut spans = publication.spans.clone();
+    fn overlap(&self, data_source: &str, asked: &[Interval], rev: u64) -> Overlap {
+        let mut spans = asked.to_vec();
         let touches =
             |spans: &[Interval], record: &SegmentRecord| spans.iter().any(|s| s.overlaps(&record.id.interval));
-        let first = self.used(&publication.data_source).filter(|record| touches(&publication.spans, record));
+        let first = self.used(data_source).filter(|record| touches(asked, record));
         spans.extend(first.map(|record| record.id.interval));
         let spans = join(spans);
-        let used = self.used(&publication.data_source).filter(|record| touches(&spans, record)).cloned().collect();
+        let used = self.used(data_source).filter(|record| touches(&spans, record)).cloned().collect();
         let mut taken: Vec<TakenGroup> = Vec::new();
         let rows = self.segments.values().map(|row| &row.record);
-        let rows = rows.filter(|record| record.id.data_source == publication.data_source);
+        let rows = rows.filter(|record| record.id.data_source == data_source);
         for SegmentId { interval, version, partition, .. } in rows.filter(|r| touches(&spans, r)).map(|r| &r.id) {
             match taken.iter_mut().find(|group| group.interval == *interval && group.version == *version) {
                 Some(group) => group.max_partition = group.max_partition.max(*partition),
@@ -89,28 +132,57 @@ impl State {
         data_source.rev
     }
 
+    /// Whether there was something to take note of.
+    fn note(&mut self, id: &SegmentId, used: bool, rev: u64) -> bool {
+        let row = self.segments.get_mut(id).filter(|row| row.used == used && row.noted != used);
+        let Some(row) = row.filter(|row| !used || row.kill == Kill::Kept) else { return false };
+        row.noted = used;
+        if used {
+            row.record.created_rev = rev;
+        }
+        true
+    }
+
     fn set_unused(&mut self, ids: &[SegmentId]) {
         for id in ids {
             if let Some(row) = self.segments.get_mut(id) {
-                row.used = false;
+                (row.used, row.noted) = (false, false);
             }
         }
     }
 }
 
 fn key(load_spec: &LoadSpec) -> Result<String> {
-    super::sql::to_json(load_spec)
+    super::payload::to_json(load_spec)
 }
 
 #[async_trait]
 impl MetadataStore for MemoryStore {
+    fn act_under(&self, lease: Option<Lease>) {
+        if let Some(state) = self.state.lock().as_mut() {
+            state.acts_under = lease;
+        }
+    }
+
     async fn snapshot(&self) -> Result<Snapshot> {
         let state = self.open()?;
         let data_sources = state.data_sources.values().cloned().collect();
-        let used = state.segments.values().filter(|row| row.used);
+        let used = state.segments.values().filter(|row| row.used && row.noted);
         let mut segments = used.map(|row| row.record.clone()).collect::<Vec<_>>();
         segments.sort_by_cached_key(|record| record.id.to_string());
         Ok(Snapshot { data_sources, segments })
+    }
+
+    async fn revs(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.open()?.data_sources.values().map(|source| (source.name.clone(), source.rev)).collect())
+    }
+
+    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)> {
+        let state = self.open()?;
+        let rev = state.data_sources.get(data_source).map_or(0, |data_source| data_source.rev);
+        let mut used = state.used(data_source).cloned().collect::<Vec<_>>();
+        used.sort_by_cached_key(|record| record.id.to_string());
+        Ok((rev, used))
     }
 
     async fn rev(&self, data_source: &str) -> Result<u64> {
@@ -118,19 +190,32 @@ impl MetadataStore for MemoryStore {
     }
 
     async fn intend_pushes(&self, publish_id: &str, load_specs: &[LoadSpec]) -> Result<()> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         for load_spec in load_specs {
-            state.pushes.insert(key(load_spec)?, (load_spec.clone(), publish_id.to_owned()));
+            let (load_spec, publish_id) = (load_spec.clone(), publish_id.to_owned());
+            let key = key(&load_spec)?;
+            state.pushes.insert(key, Push { load_spec, publish_id, doomed: false });
         }
         Ok(())
     }
 
     async fn intended_pushes(&self) -> Result<Vec<LoadSpec>> {
-        Ok(self.open()?.pushes.values().map(|(load_spec, _)| load_spec.clone()).collect())
+        Ok(self.open()?.pushes.values().map(|push| push.load_spec.clone()).collect())
+    }
+
+    async fn doom_pushes(&self, pushes: Pushes<'_>) -> Result<Vec<LoadSpec>> {
+        let mut state = self.write()?;
+        for push in state.pushes.values_mut() {
+            push.doomed |= match pushes {
+                Pushes::Of(publish_id) => push.publish_id == publish_id,
+                Pushes::All => true,
+            };
+        }
+        Ok(state.pushes.values().filter(|push| push.doomed).map(|push| push.load_spec.clone()).collect())
     }
 
     async fn forget_pushes(&self, load_specs: &[LoadSpec]) -> Result<()> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         for load_spec in load_specs {
             state.pushes.remove(&key(load_spec)?);
         }
@@ -138,28 +223,32 @@ impl MetadataStore for MemoryStore {
     }
 
     async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         if let Some(rev) = state.publishes.get(&publication.publish_id) {
             return Ok(Publish::DoneBefore { rev: *rev });
         }
         let present = state.data_sources.get(&publication.data_source).map_or(0, |data_source| data_source.rev);
-        let decision = decide(&state.overlap(publication, present + 1))?;
+        let decision = decide(&state.overlap(&publication.data_source, &publication.spans, present + 1))?;
         if let Some(taken) = decision.add.iter().find(|record| state.segments.contains_key(&record.id)) {
             return Err(Error::runtime_failure(format!("segment id `{}` is taken", taken.id)));
         }
+        let ready = state.pushes.values().filter(|push| push.publish_id == publication.publish_id && !push.doomed);
+        if (ready.count() as u64) < publication.intended_pushes {
+            return Err(super::sql_store::swept(&publication.publish_id));
+        }
         let rev = state.next_rev(&publication.data_source, publication.now);
         for record in &decision.add {
-            let row = Row { record: record.clone(), used: true, kill: Kill::Kept };
+            let row = Row { record: record.clone(), used: true, noted: true, kill: Kill::Kept };
             state.segments.insert(record.id.clone(), row);
         }
         state.set_unused(&decision.mark_unused);
         state.publishes.insert(publication.publish_id.clone(), rev);
-        state.pushes.retain(|_, (_, publish_id)| *publish_id != publication.publish_id);
+        state.pushes.retain(|_, push| push.publish_id != publication.publish_id);
         Ok(Publish::Done(Published { rev, added: decision.add, marked_unused: decision.mark_unused }))
     }
 
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         let found = state.used(data_source).filter(|record| within.contains_interval(&record.id.interval));
         let segments = found.map(|record| record.id.clone()).collect::<Vec<_>>();
         if segments.is_empty() {
@@ -175,12 +264,12 @@ impl MetadataStore for MemoryStore {
         within: Interval,
         in_use: &HashSet<SegmentUid>,
     ) -> Result<Vec<KillCandidate>> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         let mut begun = Vec::new();
         for row in state.segments.values_mut() {
             let SegmentRecord { id, uid, .. } = &row.record;
             let wanted = id.data_source == data_source && within.contains_interval(&id.interval);
-            if wanted && !row.used && row.kill != Kill::Burned && !in_use.contains(uid) {
+            if wanted && !row.used && !row.noted && row.kill != Kill::Burned && !in_use.contains(uid) {
                 row.kill = Kill::Begun;
                 begun.push(row.record.clone());
             }
@@ -189,14 +278,14 @@ impl MetadataStore for MemoryStore {
         let kept = kept.map(|row| row.record.uid).collect::<HashSet<_>>();
         let candidate = |record: SegmentRecord| {
             let is_shared = kept.contains(&record.uid);
-            let SegmentRecord { id, load_spec, size_bytes, .. } = record;
-            KillCandidate { id, load_spec, size_bytes, is_shared }
+            let SegmentRecord { id, uid, load_spec, size_bytes, .. } = record;
+            KillCandidate { id, uid, load_spec, size_bytes, is_shared }
         };
         Ok(begun.into_iter().map(candidate).collect())
     }
 
     async fn finish_kill(&self, ids: &[SegmentId]) -> Result<()> {
-        let mut state = self.open()?;
+        let mut state = self.write()?;
         for id in ids {
             if let Some(row) = state.segments.get_mut(id).filter(|row| row.kill == Kill::Begun) {
                 row.kill = Kill::Burned;
@@ -205,8 +294,51 @@ impl MetadataStore for MemoryStore {
         Ok(())
     }
 
+    async fn by_hand(&self, after: &str) -> Result<Vec<HandRow>> {
+        let state = self.open()?;
+        let inserted = state.inserted.iter().map(|(id, row)| HandRow {
+            id: id.clone(),
+            data_source: row.id.data_source.clone(),
+            change: Change::Inserted(Ok(Box::new(row.clone()))),
+        });
+        let marked = state.segments.values().filter(|row| row.used != row.noted).map(|row| HandRow {
+            id: row.record.id.to_string(),
+            data_source: row.record.id.data_source.clone(),
+            change: match (row.used, row.kill) {
+                (true, Kill::Kept) => Change::MarkedUsed(Some(Box::new(row.record.clone()))),
+                (true, _) => Change::MarkedUsedTooLate,
+                (false, _) => Change::MarkedUnused(Ok(row.record.id.clone())),
+            },
+        });
+        let mut rows = inserted.chain(marked).filter(|row| row.id.as_str() > after).collect::<Vec<_>>();
+        rows.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(rows)
+    }
+
+    async fn settle(&self, settlement: &Settlement, now: Timestamp, decide: Decide<'_>) -> Result<Option<u64>> {
+        let mut state = self.write()?;
+        let id = settlement.id();
+        let rev = state.data_sources.get(&id.data_source).map_or(0, |source| source.rev) + 1;
+        if !matches!(settlement, Settlement::Unuse(_)) {
+            decide(&state.overlap(&id.data_source, &[id.interval], rev))?;
+        }
+        let noted = match settlement {
+            Settlement::Adopt(record) => {
+                let is_there = state.inserted.remove(&id.to_string()).is_some();
+                if is_there {
+                    let record = SegmentRecord { created_rev: rev, ..record.clone() };
+                    state.segments.insert(id.clone(), Row { record, used: true, noted: true, kill: Kill::Kept });
+                }
+                is_there
+            }
+            Settlement::Use(_) => state.note(id, true, rev),
+            Settlement::Unuse(_) => state.note(id, false, rev),
+        };
+        Ok(noted.then(|| state.next_rev(&id.data_source, now)))
+    }
+
     async fn save_task(&self, task: &TaskRecord) -> Result<()> {
-        self.open()?.tasks.insert(task.id.clone(), task.clone());
+        self.write()?.tasks.insert(task.id.clone(), task.clone());
         Ok(())
     }
 
@@ -226,12 +358,68 @@ impl MetadataStore for MemoryStore {
     }
 
     async fn save_user(&self, user: &UserRecord) -> Result<()> {
-        self.open()?.users.insert(user.name.clone(), user.clone());
+        self.write()?.users.insert(user.name.clone(), user.clone());
         Ok(())
     }
 
     async fn remove_user(&self, name: &str) -> Result<bool> {
-        Ok(self.open()?.users.remove(name).is_some())
+        Ok(self.write()?.users.remove(name).is_some())
+    }
+
+    async fn acquire_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome> {
+        let mut state = self.open()?;
+        let now = Instant::now();
+        let known = state.leases.get(role);
+        if let Some((lease, expires)) = known
+            && *expires > now
+            && lease.holder != holder
+        {
+            return Ok(LeaseOutcome::HeldBy { holder: lease.holder.clone(), left: *expires - now });
+        }
+        let epoch = known.map_or(0, |(lease, _)| lease.epoch) + 1;
+        let lease = Lease { role: role.to_owned(), holder: holder.to_owned(), epoch };
+        state.leases.insert(role.to_owned(), (lease.clone(), now + ttl));
+        Ok(LeaseOutcome::Held(lease))
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool> {
+        let mut state = self.open()?;
+        let now = Instant::now();
+        match state.leases.get_mut(&lease.role).filter(|(held, expires)| held == lease && *expires > now) {
+            Some((_, expires)) => {
+                *expires = now + ttl;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn release_lease(&self, lease: &Lease) -> Result<()> {
+        let mut state = self.open()?;
+        if let Some((_, expires)) = state.leases.get_mut(&lease.role).filter(|(held, _)| held == lease) {
+            *expires = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn rules(&self) -> Result<BTreeMap<String, Vec<Rule>>> {
+        Ok(self.open()?.rules.clone())
+    }
+
+    async fn set_rules(&self, data_source: &str, rules: &[Rule], audit: &AuditEntry) -> Result<()> {
+        let mut state = self.write()?;
+        match rules {
+            [] => drop(state.rules.remove(data_source)),
+            rules => drop(state.rules.insert(data_source.to_owned(), rules.to_vec())),
+        }
+        state.audit.push(audit.clone());
+        Ok(())
+    }
+
+    async fn audit(&self, kind: &str, key: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>> {
+        let state = self.open()?;
+        let found = state.audit.iter().rev().filter(|entry| entry.kind == kind && key.is_none_or(|k| k == entry.key));
+        Ok(found.take(limit).cloned().collect())
     }
 
     async fn close(&self) {

@@ -1,61 +1,97 @@
 use henge_engine::{Error, Result};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Row};
+use sqlx::{Connection, SqlSafeStr};
 
-use super::sqlite::failure;
+use super::dialect::{Dialect, values};
+use super::failure::{Trouble, failure};
 
 /// One step from an older shape of the database to the next. Never edited once released.
-struct Migration {
+pub(super) struct Migration {
     version: i64,
     sql: &'static str,
 }
 
-const SQLITE: &[Migration] = &[
-    Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_initial.sql") },
-    Migration { version: 2, sql: include_str!("../../migrations/sqlite/0002_users.sql") },
-];
+macro_rules! migrations {
+    ($($version:literal: $path:literal),* $(,)?) => {
+        &[$(Migration { version: $version, sql: include_str!(concat!("../../migrations/", $path)) }),*]
+    };
+}
+
+pub(super) const SQLITE: &[Migration] =
+    migrations!(1: "sqlite/0001_initial.sql", 2: "sqlite/0002_by_hand_and_leases.sql", 3: "sqlite/0003_users.sql");
+pub(super) const POSTGRES: &[Migration] = migrations!(1: "postgres/0001_initial.sql", 2: "postgres/0002_by_hand_and_leases.sql", 3: "postgres/0003_users.sql");
+pub(super) const MYSQL: &[Migration] =
+    migrations!(1: "mysql/0001_initial.sql", 2: "mysql/0002_by_hand_and_leases.sql", 3: "mysql/0003_users.sql");
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS henge_migrations (version BIGINT NOT NULL PRIMARY KEY)";
 const SELECT_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM henge_migrations";
 const INSERT_VERSION: &str = "INSERT INTO henge_migrations (version) VALUES (?)";
 
 /// Brings a database to the shape that this program knows, each step in a transaction of its own. Forward only: a
-/// database of a newer program is refused.
-pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
-    sqlx::raw_sql(CREATE_VERSIONS).execute(&mut *connection).await.map_err(failure)?;
-    let row = sqlx::query(SELECT_VERSION).fetch_one(&mut *connection).await.map_err(failure)?;
-    let found: i64 = row.try_get(0).map_err(failure)?;
-    let known = SQLITE.last().map_or(0, |migration| migration.version);
-    if found > known {
-        return Err(Error::conflict(format!(
-            "the metadata database has version {found}, written by a newer henge; this one knows up to version {known}: \
-             use the newer henge, or a copy of the data directory from before"
-        )));
+/// database of a newer program is refused. Two processes that begin at once take turns.
+pub(super) async fn migrate<D: Dialect>(connection: &mut D::Connection) -> Result<()> {
+    let known = D::MIGRATIONS.last().map_or(0, |migration| migration.version);
+    loop {
+        let mut step = connection.begin_with(D::BEGIN_WRITE.into_sql_str()).await.map_err(failure::<D>)?;
+        if let Some(lock) = D::LOCK_MIGRATIONS {
+            D::fetch(&mut step, lock, &[]).await.map_err(failure::<D>)?;
+        }
+        D::execute(&mut step, CREATE_VERSIONS, &[]).await.map_err(failure::<D>)?;
+        let rows = D::fetch(&mut step, SELECT_VERSION, &[]).await.map_err(failure::<D>)?;
+        let found = rows.first().map_or(Ok(0), |row| row.long(0))?;
+        if found > known {
+            return Err(Error::conflict(format!(
+                "the metadata database has version {found}, written by a newer henge; this one knows up to version \
+                 {known}: use the newer henge, or a copy of the database from before"
+            )));
+        }
+        let Some(migration) = D::MIGRATIONS.iter().find(|migration| migration.version > found) else {
+            return step.commit().await.map_err(failure::<D>);
+        };
+        for statement in statements(migration.sql) {
+            match D::execute(&mut step, statement, &[]).await {
+                Err(sqlx::Error::Database(error)) if D::trouble(error.as_ref()) == Trouble::DoneBefore => {}
+                outcome => drop(outcome.map_err(|error| failure::<D>(error).context("statement", statement))?),
+            }
+        }
+        D::execute(&mut step, INSERT_VERSION, values![migration.version]).await.map_err(failure::<D>)?;
+        step.commit().await.map_err(failure::<D>)?;
     }
-    for migration in SQLITE.iter().filter(|migration| migration.version > found) {
-        let mut step = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
-        sqlx::raw_sql(migration.sql).execute(&mut *step).await.map_err(failure)?;
-        sqlx::query(INSERT_VERSION).bind(migration.version).execute(&mut *step).await.map_err(failure)?;
-        step.commit().await.map_err(failure)?;
-    }
-    Ok(())
+}
+
+/// The statements of a migration: each ends with a semicolon at the end of a line.
+fn statements(sql: &'static str) -> impl Iterator<Item = &'static str> {
+    let is_code = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with("--");
+    sql.split(";\n").map(str::trim).filter(move |statement| statement.lines().any(is_code))
 }
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Sqlite;
+
     use super::*;
-    use crate::store::SqliteStore;
+    use crate::store::MetadataUrl;
 
     #[tokio::test]
     async fn a_database_of_a_newer_program_is_refused() -> Result<()> {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("metadata.sqlite");
-        SqliteStore::open(&path).await?;
-        let url = format!("sqlite://{}", path.display());
-        let mut connection = SqliteConnection::connect(&url).await.map_err(failure)?;
-        sqlx::query(INSERT_VERSION).bind(999).execute(&mut connection).await.map_err(failure)?;
-        let error = SqliteStore::open(&path).await.err().map(|error| error.to_string());
+        let url = MetadataUrl::Sqlite(path.clone());
+        url.open().await?.close().await;
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.map_err(failure::<Sqlite>)?;
+        <Sqlite as Dialect>::execute(&mut connection, INSERT_VERSION, values![999_i64])
+            .await
+            .map_err(failure::<Sqlite>)?;
+        let error = url.open().await.err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("version 999, written by a newer henge")));
         Ok(())
+    }
+
+    #[test]
+    fn all_databases_have_the_same_steps() {
+        let versions = |migrations: &[Migration]| migrations.iter().map(|m| m.version).collect::<Vec<_>>();
+        assert_eq!(versions(SQLITE), versions(POSTGRES));
+        assert_eq!(versions(SQLITE), versions(MYSQL));
+        assert_eq!(statements("-- a;\nCREATE x (\n a; b\n);\n\n-- only words\n").count(), 1);
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardSpec, Timestamp};
 use henge_engine::storage::LoadSpec;
@@ -33,7 +34,7 @@ impl SegmentRecord {
     pub fn kind(&self) -> GroupKind {
         match self.load_spec {
             LoadSpec::Tombstone => GroupKind::Tombstone,
-            LoadSpec::Local { .. } => GroupKind::Data,
+            _ => GroupKind::Data,
         }
     }
 
@@ -66,6 +67,8 @@ pub struct Publication {
     pub data_source: String,
     /// The parts of time it touches. What overlaps them is shown to the decision.
     pub spans: Vec<Interval>,
+    /// How many files were noted by `intend_pushes` for it. Fails if another process took one for left behind.
+    pub intended_pushes: u64,
     pub now: Timestamp,
 }
 
@@ -124,10 +127,105 @@ pub struct Marked {
 #[derive(Clone, Debug)]
 pub struct KillCandidate {
     pub id: SegmentId,
+    pub uid: SegmentUid,
     pub load_spec: LoadSpec,
     pub size_bytes: u64,
     /// Whether another segment has the same bytes, so that the file must stay.
     pub is_shared: bool,
+}
+
+/// Files that were about to be pushed and are to be removed.
+#[derive(Clone, Copy, Debug)]
+pub enum Pushes<'a> {
+    /// Those of a publication.
+    Of(&'a str),
+    /// All: whoever noted them is gone.
+    All,
+}
+
+/// A row of a segment that somebody inserted, or marked used or unused, with SQL of their own.
+#[derive(Debug)]
+pub struct HandRow {
+    /// As it stands in the database.
+    pub id: String,
+    pub data_source: String,
+    pub change: Change,
+}
+
+/// What somebody did to a row.
+#[derive(Debug)]
+pub enum Change {
+    /// Inserted it; or how it is wrong.
+    Inserted(Result<Box<Inserted>>),
+    /// Marked it used again. Without a record, the row is damaged.
+    MarkedUsed(Option<Box<SegmentRecord>>),
+    /// Marked it used although its bytes are being removed, or are gone.
+    MarkedUsedTooLate,
+    MarkedUnused(Result<SegmentId>),
+}
+
+/// A segment that was inserted by hand: what is known of it before it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    pub id: SegmentId,
+    pub created: Timestamp,
+    pub load_spec: LoadSpec,
+    pub shard_spec: ShardSpec,
+}
+
+/// What is made of a change by hand.
+#[derive(Clone, Debug)]
+pub enum Settlement {
+    /// An inserted row becomes a segment like others.
+    Adopt(SegmentRecord),
+    Use(SegmentRecord),
+    Unuse(SegmentId),
+}
+
+impl Settlement {
+    pub fn id(&self) -> &SegmentId {
+        match self {
+            Self::Adopt(record) | Self::Use(record) => &record.id,
+            Self::Unuse(id) => id,
+        }
+    }
+}
+
+/// The right to decide, for a while. Whoever takes it over has a greater epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub role: String,
+    /// One incarnation of one process.
+    pub holder: String,
+    pub epoch: u64,
+}
+
+/// What asking for a lease gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    Held(Lease),
+    HeldBy {
+        holder: String,
+        /// Until it may be had, unless it is renewed.
+        left: Duration,
+    },
+}
+
+/// Who changed what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// What was changed, such as a data source.
+    pub key: String,
+    /// Which kind of thing that is, such as `rules`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub author: String,
+    pub comment: String,
+    #[serde(rename = "auditTime")]
+    pub created: Timestamp,
+    /// What it was changed to, as JSON.
+    pub payload: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,67 @@
 //! What every metadata store must do, run alike on all of them.
 
+pub(crate) mod server;
+
+use std::sync::Arc;
+
 use henge_engine::model::{ColumnSchema, ColumnType, SegmentSchema, ShardSpec};
 
 use super::*;
-use std::sync::Arc;
+use crate::rule::Load;
+
+/// A store, and somebody who changes its rows by hand.
+struct Fixture {
+    store: Arc<dyn MetadataStore>,
+    hand: Hand,
+}
+
+enum Hand {
+    Memory(Arc<MemoryStore>),
+    /// Of a database.
+    Sql(String),
+}
+
+impl Fixture {
+    fn memory() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self { store: Arc::clone(&store) as _, hand: Hand::Memory(store) }
+    }
+
+    async fn open(url: &str) -> Result<Self> {
+        let store = url.parse::<MetadataUrl>()?.open().await?;
+        Ok(Self { store, hand: Hand::Sql(url.to_owned()) })
+    }
+
+    /// As the tutorial of 2013 does it, word for word on MySQL; elsewhere `end` is a word of SQL and wants quotes.
+    async fn insert(&self, record: &SegmentRecord) -> Result<()> {
+        let SegmentRecord { id, created, load_spec, shard_spec, .. } = record.clone();
+        let url = match &self.hand {
+            Hand::Memory(store) => return store.insert_by_hand(Inserted { id, created, load_spec, shard_spec }),
+            Hand::Sql(url) => url,
+        };
+        let end = if url.starts_with("mysql") { "end" } else { "\"end\"" };
+        let (data_source, version) = (&id.data_source, &id.version);
+        let (start, until) = (id.interval.start(), id.interval.end());
+        let (load_spec, shard_spec) = (payload::to_json(&load_spec)?, payload::to_json(&shard_spec)?);
+        let sql = format!(
+            "insert into segments (id, dataSource, created_date, start, {end}, partitioned, version, used, payload) \
+             values ('{id}', '{data_source}', '{created}', '{start}', '{until}', '0', '{version}', '1', \
+             '{{\"dataSource\":\"{data_source}\",\"interval\":\"{start}/{until}\",\"version\":\"{version}\",\
+             \"loadSpec\":{load_spec},\"dimensions\":\"page,user\",\"metrics\":\"count,added\",\
+             \"shardSpec\":{shard_spec},\"binaryVersion\":9,\"size\":24664730,\"identifier\":\"{id}\"}}')"
+        );
+        server::run(url, &sql).await;
+        Ok(())
+    }
+
+    async fn mark(&self, id: &SegmentId, used: bool) -> Result<()> {
+        match &self.hand {
+            Hand::Memory(store) => return store.mark_by_hand(id, used),
+            Hand::Sql(url) => server::run(url, &format!("UPDATE segments SET used = {used} WHERE id = '{id}'")).await,
+        }
+        Ok(())
+    }
+}
 
 fn time(text: &str) -> Timestamp {
     text.parse().expect("valid time")
@@ -41,6 +99,7 @@ fn publication(publish_id: &str, span: &str) -> Publication {
         publish_id: publish_id.to_owned(),
         data_source: "wiki".to_owned(),
         spans: vec![interval(span)],
+        intended_pushes: 0,
         now: time("2026-01-01"),
     }
 }
@@ -55,19 +114,25 @@ async fn add(store: &dyn MetadataStore, publish_id: &str, records: Vec<SegmentRe
 
 const DAY: &str = "2013-08-01/2013-08-02";
 
-async fn what_is_published_reads_back(store: &dyn MetadataStore) -> Result<()> {
+async fn what_is_published_reads_back(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let records = vec![record(DAY, "1", 0, 1), record(DAY, "1", 1, 1)];
-    store.intend_pushes("p", &[records[0].load_spec.clone(), LoadSpec::Local { path: "x".to_owned() }]).await?;
+    let pushes = [records[0].load_spec.clone(), LoadSpec::Local { path: "x".to_owned() }];
+    store.intend_pushes("p", &pushes).await?;
     assert_eq!(store.rev("wiki").await?, 0);
     assert_eq!(add(store, "p", records.clone()).await?, 1);
     let snapshot = store.snapshot().await?;
     assert_eq!(snapshot.segments, records);
+    assert_eq!(store.used("wiki").await?, (1, records));
+    assert_eq!(store.used("other").await?, (0, vec![]));
+    assert_eq!(store.revs().await?, BTreeMap::from([("wiki".to_owned(), 1)]));
     assert_eq!(snapshot.data_sources[0].rev, 1);
     assert!(store.intended_pushes().await?.is_empty());
     Ok(())
 }
 
-async fn a_publish_id_publishes_once(store: &dyn MetadataStore) -> Result<()> {
+async fn a_publish_id_publishes_once(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     assert_eq!(add(store, "p", vec![record(DAY, "1", 0, 1)]).await?, 1);
     assert_eq!(add(store, "p", vec![record(DAY, "1", 1, 1)]).await?, 1);
     assert_eq!(store.snapshot().await?.segments.len(), 1);
@@ -75,7 +140,8 @@ async fn a_publish_id_publishes_once(store: &dyn MetadataStore) -> Result<()> {
     Ok(())
 }
 
-async fn a_refused_or_failed_publication_leaves_nothing(store: &dyn MetadataStore) -> Result<()> {
+async fn a_refused_or_failed_publication_leaves_nothing(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let refuse = |_: &Overlap| Err(henge_engine::Error::conflict("no"));
     assert!(store.publish(&publication("p", DAY), &refuse).await.is_err());
     add(store, "q", vec![record(DAY, "1", 0, 1)]).await?;
@@ -86,7 +152,8 @@ async fn a_refused_or_failed_publication_leaves_nothing(store: &dyn MetadataStor
     Ok(())
 }
 
-async fn a_decision_sees_what_overlaps_and_what_overlaps_that(store: &dyn MetadataStore) -> Result<()> {
+async fn a_decision_sees_what_overlaps_and_what_overlaps_that(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let hour = "2013-08-01T05/2013-08-01T06";
     let other_hour = "2013-08-01T07/2013-08-01T08";
     let records =
@@ -110,7 +177,8 @@ async fn a_decision_sees_what_overlaps_and_what_overlaps_that(store: &dyn Metada
     Ok(())
 }
 
-async fn killing_spares_what_is_used_in_use_or_shared_and_burns_the_id(store: &dyn MetadataStore) -> Result<()> {
+async fn killing_spares_what_is_used_in_use_or_shared_and_burns_the_id(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let (old, busy, kept) = (record(DAY, "1", 0, 1), record(DAY, "1", 1, 2), record(DAY, "2", 0, 3));
     let alias = SegmentRecord { id: SegmentId { version: "3".to_owned(), ..kept.id.clone() }, ..kept.clone() };
     add(store, "p", vec![old.clone(), busy.clone(), kept.clone()]).await?;
@@ -130,7 +198,8 @@ async fn killing_spares_what_is_used_in_use_or_shared_and_burns_the_id(store: &d
     Ok(())
 }
 
-async fn tasks_are_replaced_and_listed_newest_first(store: &dyn MetadataStore) -> Result<()> {
+async fn tasks_are_replaced_and_listed_newest_first(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let task = |id: &str, created: &str, status| TaskRecord {
         id: id.to_owned(),
         task_type: "index_parallel".to_owned(),
@@ -154,7 +223,8 @@ async fn tasks_are_replaced_and_listed_newest_first(store: &dyn MetadataStore) -
     Ok(())
 }
 
-async fn users_are_replaced_listed_by_name_and_removed(store: &dyn MetadataStore) -> Result<()> {
+async fn users_are_replaced_listed_by_name_and_removed(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
     let user = |name: &str, verifier: &str| UserRecord {
         name: name.to_owned(),
         verifier: verifier.to_owned(),
@@ -171,24 +241,273 @@ async fn users_are_replaced_listed_by_name_and_removed(store: &dyn MetadataStore
     Ok(())
 }
 
+/// The process that put files into deep storage must not publish them once another has begun to remove them.
+async fn files_taken_for_left_behind_are_not_published(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let specs = |names: [&str; 2]| names.map(|name| LoadSpec::Local { path: name.to_owned() });
+    store.intend_pushes("old", &specs(["a", "b"])).await?;
+    store.intend_pushes("new", &specs(["c", "d"])).await?;
+    assert_eq!(store.doom_pushes(Pushes::Of("old")).await?, specs(["a", "b"]));
+    let decide =
+        |overlap: &Overlap| Ok(Decision { add: vec![record(DAY, "1", 0, overlap.rev)], mark_unused: Vec::new() });
+    let intended = |publish_id| Publication { intended_pushes: 2, ..publication(publish_id, DAY) };
+    let swept = store.publish(&intended("old"), &decide).await.err().map(|error| error.to_string());
+    assert!(swept.is_some_and(|error| error.contains("left behind")));
+    store.forget_pushes(&specs(["a", "b"])).await?;
+    assert!(store.publish(&intended("old"), &decide).await.is_err(), "forgotten is gone for good");
+    assert_eq!(store.snapshot().await?.segments.len(), 0);
+    assert!(matches!(store.publish(&intended("new"), &decide).await?, Publish::Done(_)));
+    assert!(store.doom_pushes(Pushes::Of("new")).await?.is_empty());
+    assert!(store.intended_pushes().await?.is_empty());
+    store.intend_pushes("last", &specs(["e", "f"])).await?;
+    assert_eq!(store.doom_pushes(Pushes::All).await?, specs(["e", "f"]));
+    Ok(())
+}
+
+/// Many at once, on one data source: each sees all before it, and none is lost.
+async fn concurrent_publications_come_in_one_order(fixture: &Fixture) -> Result<()> {
+    const WRITERS: u32 = 16;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = Arc::clone(&fixture.store);
+        writers.spawn(async move {
+            let decide = |overlap: &Overlap| {
+                let partition = overlap.taken.first().map_or(0, |group| group.max_partition + 1);
+                assert_eq!(overlap.used.len(), partition as usize);
+                let mut record = record(DAY, "1", partition, overlap.rev);
+                // Different writers, different schemas, and every second one the same.
+                let columns = [ColumnSchema::dimension(format!("column {}", writer / 2), ColumnType::String)];
+                record.schema = Arc::new(SegmentSchema::new(columns).expect("valid schema"));
+                Ok(Decision { add: vec![record], mark_unused: Vec::new() })
+            };
+            store.publish(&publication(&format!("writer {writer}"), DAY), &decide).await
+        });
+    }
+    let mut revs = std::collections::BTreeSet::new();
+    while let Some(done) = writers.join_next().await {
+        match done.expect("no panic")? {
+            Publish::Done(published) => assert!(revs.insert(published.rev)),
+            Publish::DoneBefore { .. } => panic!("each has its own id"),
+        }
+    }
+    assert_eq!(revs, (1..=u64::from(WRITERS)).collect());
+    assert_eq!(fixture.store.snapshot().await?.segments.len(), WRITERS as usize);
+    Ok(())
+}
+
+/// Two processes run the same task: one of them publishes it.
+async fn of_the_same_publication_at_once_one_is_done(fixture: &Fixture) -> Result<()> {
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let store = Arc::clone(&fixture.store);
+        writers.spawn(async move {
+            let decide = |overlap: &Overlap| {
+                Ok(Decision { add: vec![record(DAY, "1", 0, overlap.rev)], mark_unused: Vec::new() })
+            };
+            store.publish(&publication("same", DAY), &decide).await
+        });
+    }
+    let mut done = 0;
+    while let Some(outcome) = writers.join_next().await {
+        match outcome.expect("no panic")? {
+            Publish::Done(_) => done += 1,
+            Publish::DoneBefore { rev } => assert_eq!(rev, 1),
+        }
+    }
+    assert_eq!((done, fixture.store.rev("wiki").await?), (1, 1));
+    Ok(())
+}
+
+async fn a_row_inserted_by_hand_is_found_and_becomes_a_segment(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    add(store, "p", vec![record(DAY, "1", 0, 1)]).await?;
+    let by_hand = SegmentRecord { shard_spec: ShardSpec::None, ..record(DAY, "2013-08-08T21:22:48.989Z", 0, 2) };
+    fixture.insert(&by_hand).await?;
+    assert_eq!(store.snapshot().await?.segments.len(), 1, "nothing is known of its rows yet");
+
+    let rows = store.by_hand("").await?;
+    let [HandRow { id, data_source, change: Change::Inserted(Ok(inserted)) }] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    assert_eq!((id.as_str(), data_source.as_str()), (by_hand.id.to_string().as_str(), "wiki"));
+    let SegmentRecord { id, created, load_spec, shard_spec, .. } = by_hand.clone();
+    assert_eq!(**inserted, Inserted { id, created, load_spec, shard_spec });
+    assert!(store.by_hand(&by_hand.id.to_string()).await?.is_empty());
+
+    let refuse = |_: &Overlap| Err(henge_engine::Error::conflict("no"));
+    let adopt = Settlement::Adopt(by_hand.clone());
+    assert!(store.settle(&adopt, time("2026-01-02"), &refuse).await.is_err());
+    assert_eq!(store.by_hand("").await?.len(), 1);
+    let accept = |overlap: &Overlap| {
+        assert_eq!(overlap.used.len(), 1);
+        Ok(Decision::default())
+    };
+    assert_eq!(store.settle(&adopt, time("2026-01-02"), &accept).await?, Some(2));
+    assert_eq!(store.settle(&adopt, time("2026-01-02"), &|_| Ok(Decision::default())).await?, None, "once is enough");
+    assert!(store.by_hand("").await?.is_empty());
+    assert_eq!(store.used("wiki").await?.1, [record(DAY, "1", 0, 1), by_hand]);
+    Ok(())
+}
+
+async fn segments_marked_by_hand_are_found_and_noted(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let (now, kept) = (time("2026-01-02"), record(DAY, "1", 0, 1));
+    add(store, "p", vec![kept.clone(), record(DAY, "1", 1, 1)]).await?;
+    fixture.mark(&kept.id, false).await?;
+    let rows = store.by_hand("").await?;
+    assert!(matches!(&rows[..], [HandRow { change: Change::MarkedUnused(Ok(id)), .. }] if *id == kept.id), "{rows:?}");
+    assert!(store.begin_kill("wiki", Interval::ETERNITY, &HashSet::new()).await?.is_empty(), "it may be read still");
+    let accept = |_: &Overlap| Ok(Decision::default());
+    assert_eq!(store.settle(&Settlement::Unuse(kept.id.clone()), now, &accept).await?, Some(2));
+    assert_eq!(store.snapshot().await?.segments, [record(DAY, "1", 1, 1)]);
+
+    fixture.mark(&kept.id, true).await?;
+    let rows = store.by_hand("").await?;
+    let [HandRow { change: Change::MarkedUsed(Some(found)), .. }] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(found.id, kept.id);
+    assert_eq!(store.settle(&Settlement::Use(SegmentRecord::clone(found)), now, &accept).await?, Some(3));
+    assert_eq!(store.used("wiki").await?.1.len(), 2);
+
+    store.mark_unused("wiki", Interval::ETERNITY, now).await?;
+    assert_eq!(store.begin_kill("wiki", Interval::ETERNITY, &HashSet::new()).await?.len(), 2);
+    fixture.mark(&kept.id, true).await?;
+    let rows = store.by_hand("").await?;
+    assert!(matches!(&rows[..], [HandRow { change: Change::MarkedUsedTooLate, .. }]), "{rows:?}");
+    assert_eq!(store.settle(&Settlement::Use(kept), now, &accept).await?, None);
+    Ok(())
+}
+
+const TTL: Duration = Duration::from_secs(60);
+
+async fn a_lease_has_one_holder_and_its_epoch_grows(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let LeaseOutcome::Held(first) = store.acquire_lease("coordinator/0", "a", TTL).await? else { panic!("free") };
+    let LeaseOutcome::HeldBy { holder, left } = store.acquire_lease("coordinator/0", "b", TTL).await? else {
+        panic!("held by two");
+    };
+    assert!(holder == "a" && left <= TTL && left > TTL / 2, "{left:?}");
+    assert!(store.renew_lease(&first, TTL).await?);
+    assert!(matches!(store.acquire_lease("coordinator/1", "b", TTL).await?, LeaseOutcome::Held(_)));
+    store.release_lease(&first).await?;
+    assert!(!store.renew_lease(&first, TTL).await?);
+    let LeaseOutcome::Held(second) = store.acquire_lease("coordinator/0", "b", TTL).await? else { panic!("free") };
+    assert!(second.epoch > first.epoch);
+    store.release_lease(&first).await?;
+    assert!(store.renew_lease(&second, TTL).await?, "who lost it cannot end it");
+    let LeaseOutcome::Held(again) = store.acquire_lease("coordinator/0", "b", TTL).await? else { panic!("its own") };
+    assert!(again.epoch > second.epoch);
+    Ok(())
+}
+
+async fn a_lease_that_is_not_renewed_ends(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let LeaseOutcome::Held(first) = store.acquire_lease("r", "a", Duration::from_millis(30)).await? else {
+        panic!("free");
+    };
+    let second = loop {
+        match store.acquire_lease("r", "b", TTL).await? {
+            LeaseOutcome::Held(lease) => break lease,
+            LeaseOutcome::HeldBy { left, .. } => tokio::time::sleep(left).await,
+        }
+    };
+    assert!(!store.renew_lease(&first, TTL).await?);
+    assert!(second.epoch > first.epoch);
+    Ok(())
+}
+
+/// A process that was stopped, lost its lease and goes on must not write: not even what it began before.
+async fn who_lost_the_lease_writes_nothing(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let LeaseOutcome::Held(first) = store.acquire_lease("r", "a", Duration::ZERO).await? else { panic!("free") };
+    store.act_under(Some(first.clone()));
+    add(store, "p", vec![record(DAY, "1", 0, 1)]).await?;
+    let LeaseOutcome::Held(second) = store.acquire_lease("r", "b", TTL).await? else { panic!("free") };
+    let refused = add(store, "q", vec![record(DAY, "1", 1, 2)]).await.err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|error| error.contains("taken over the lease `r`")));
+    assert!(store.mark_unused("wiki", Interval::ETERNITY, time("2026-01-02")).await.is_err());
+    store.act_under(Some(second));
+    assert_eq!(add(store, "q", vec![record(DAY, "1", 1, 2)]).await?, 2);
+    Ok(())
+}
+
+async fn rules_are_replaced_and_audited(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let entry = |created: &str| AuditEntry {
+        key: "wiki".to_owned(),
+        kind: "rules".to_owned(),
+        author: "o'brien".to_owned(),
+        comment: "why?".to_owned(),
+        created: time(created),
+        payload: "[]".to_owned(),
+    };
+    let rules = [Rule::LoadForever { load: Load::in_default_tier(1) }, Rule::DropForever];
+    store.set_rules("wiki", &rules, &entry("2026-01-01")).await?;
+    store.set_rules("wiki", &rules[..1], &entry("2026-01-02")).await?;
+    assert_eq!(store.rules().await?, BTreeMap::from([("wiki".to_owned(), rules[..1].to_vec())]));
+    store.set_rules("wiki", &[], &entry("2026-01-03")).await?;
+    assert!(store.rules().await?.is_empty());
+    assert_eq!(store.audit("rules", Some("wiki"), 2).await?, [entry("2026-01-03"), entry("2026-01-02")]);
+    assert_eq!(store.audit("rules", None, 9).await?.len(), 3);
+    assert!(store.audit("rules", Some("other"), 9).await?.is_empty());
+    Ok(())
+}
+
+/// Names that a collation would take for one another.
+async fn names_are_compared_byte_by_byte(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    for (number, name) in ["wiki", "Wiki", "wikí", "WIKI"].into_iter().enumerate() {
+        let mut record = record(DAY, "1", 0, 1);
+        record.id.data_source = name.to_owned();
+        let publication = Publication { data_source: name.to_owned(), ..publication(&format!("p{number}"), DAY) };
+        let decide = |overlap: &Overlap| {
+            assert_eq!(overlap.rev, 1);
+            assert!(overlap.used.is_empty());
+            Ok(Decision { add: vec![record.clone()], mark_unused: Vec::new() })
+        };
+        assert!(matches!(store.publish(&publication, &decide).await?, Publish::Done(_)));
+    }
+    let ids = store.snapshot().await?.segments.into_iter().map(|record| record.id.to_string()).collect::<Vec<_>>();
+    assert!(ids.is_sorted() && ids.len() == 4, "{ids:?}");
+    Ok(())
+}
+
 macro_rules! suite {
     ($($test:ident),* $(,)?) => {
         mod memory_store {
             use super::*;
-            $(#[tokio::test] async fn $test() -> Result<()> { super::$test(&MemoryStore::new()).await })*
+            $(#[tokio::test] async fn $test() -> Result<()> { super::$test(&Fixture::memory()).await })*
         }
         mod sqlite_store {
             use super::*;
             $(#[tokio::test] async fn $test() -> Result<()> {
                 let dir = tempfile::tempdir().expect("temporary directory");
-                let store = SqliteStore::open(&dir.path().join("metadata.sqlite")).await?;
-                super::$test(&store).await?;
-                store.close().await;
-                assert!(store.snapshot().await.is_err());
-                Ok(())
+                let url = format!("sqlite://{}", dir.path().join("metadata.sqlite").display());
+                on_database(&url, async |fixture| super::$test(fixture).await).await
+            })*
+        }
+        mod postgres_store {
+            use super::*;
+            $(#[tokio::test] async fn $test() -> Result<()> {
+                let Some(url) = server::shared_database("postgres").await else { return Ok(()) };
+                on_database(&url, async |fixture| super::$test(fixture).await).await
+            })*
+        }
+        mod mariadb_store {
+            use super::*;
+            $(#[tokio::test] async fn $test() -> Result<()> {
+                let Some(url) = server::shared_database("mariadb").await else { return Ok(()) };
+                on_database(&url, async |fixture| super::$test(fixture).await).await
             })*
         }
     };
+}
+
+async fn on_database(url: &str, test: impl AsyncFnOnce(&Fixture) -> Result<()>) -> Result<()> {
+    let fixture = Fixture::open(url).await?;
+    test(&fixture).await?;
+    fixture.store.close().await;
+    assert!(fixture.store.snapshot().await.is_err());
+    Ok(())
 }
 
 suite!(
@@ -199,4 +518,42 @@ suite!(
     killing_spares_what_is_used_in_use_or_shared_and_burns_the_id,
     tasks_are_replaced_and_listed_newest_first,
     users_are_replaced_listed_by_name_and_removed,
+    files_taken_for_left_behind_are_not_published,
+    concurrent_publications_come_in_one_order,
+    of_the_same_publication_at_once_one_is_done,
+    a_row_inserted_by_hand_is_found_and_becomes_a_segment,
+    segments_marked_by_hand_are_found_and_noted,
+    a_lease_has_one_holder_and_its_epoch_grows,
+    a_lease_that_is_not_renewed_ends,
+    who_lost_the_lease_writes_nothing,
+    rules_are_replaced_and_audited,
+    names_are_compared_byte_by_byte,
 );
+
+/// The database goes, and comes back on the same port: what was refused meanwhile says so and may be tried again, and
+/// the store needs no help to find back.
+async fn comes_back_by_itself(kind: &str) -> Result<()> {
+    let Some(mut server) = server::Server::start(kind) else { return Ok(()) };
+    let fixture = Fixture::open(&server.fresh_database().await).await?;
+    let store = fixture.store.as_ref();
+    assert_eq!(add(store, "p", vec![record(DAY, "1", 0, 1)]).await?, 1);
+    server.order("stop");
+    let refused = add(store, "q", vec![record(DAY, "1", 1, 2)]).await.expect_err("it is gone");
+    assert!(refused.is_retryable(), "{refused}");
+    assert!(refused.to_string().contains("cannot be reached"), "{refused}");
+    assert!(store.snapshot().await.is_err_and(|error| error.is_retryable()));
+    server.order("start");
+    assert_eq!(add(store, "q", vec![record(DAY, "1", 1, 2)]).await?, 2);
+    assert_eq!(store.snapshot().await?.segments.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_comes_back_by_itself() -> Result<()> {
+    comes_back_by_itself("postgres").await
+}
+
+#[tokio::test]
+async fn mariadb_comes_back_by_itself() -> Result<()> {
+    comes_back_by_itself("mariadb").await
+}

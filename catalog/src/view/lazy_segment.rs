@@ -1,17 +1,21 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use henge_engine::model::{SegmentSchema, Timestamp};
+use henge_engine::model::{SegmentSchema, SegmentUid, Timestamp};
 use henge_engine::segment::{Column, Segment, SegmentFile};
+use henge_engine::storage::{DeepStorage, Expected, LoadSpec};
 use henge_engine::{Error, Result};
 
 use crate::store::SegmentRecord;
 
-/// A segment that is opened when a column of it is first read. Until then it answers from what is recorded of it.
+/// A segment that is opened when a column of it is first read, and fetched then if it is not on this machine. Until then
+/// it answers from what is recorded of it.
 #[derive(Debug)]
 pub struct LazySegment {
-    /// `None` for a tombstone.
-    path: Option<PathBuf>,
+    storage: DeepStorage,
+    uid: SegmentUid,
+    load_spec: LoadSpec,
+    hash: String,
     schema: Arc<SegmentSchema>,
     num_rows: usize,
     size_bytes: u64,
@@ -20,9 +24,12 @@ pub struct LazySegment {
 }
 
 impl LazySegment {
-    pub(super) fn new(path: Option<PathBuf>, record: &SegmentRecord) -> Self {
+    pub(super) fn new(storage: DeepStorage, record: &SegmentRecord) -> Self {
         Self {
-            path,
+            storage,
+            uid: record.uid,
+            load_spec: record.load_spec.clone(),
+            hash: record.hash.clone(),
             schema: Arc::clone(&record.schema),
             num_rows: usize::try_from(record.num_rows).unwrap_or(usize::MAX),
             size_bytes: record.size_bytes,
@@ -36,9 +43,12 @@ impl LazySegment {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let Some(path) = &self.path else { return Err(Error::defensive("a tombstone has no file")) };
+        if self.load_spec == LoadSpec::Tombstone {
+            return Err(Error::defensive("a tombstone has no file"));
+        }
+        let path = self.storage.fetch_blocking(self.uid, &self.load_spec, Some(self.expected()))?;
         // Two threads may both open it; one result is kept.
-        let file = SegmentFile::open(path)?;
+        let file = SegmentFile::open(&path)?;
         let is_published = file.num_rows() == self.num_rows
             && file.size_bytes() == self.size_bytes
             && file.time_range() == self.time_range
@@ -48,6 +58,21 @@ impl LazySegment {
                 .context("segment", path.display()));
         }
         Ok(self.file.get_or_init(|| file))
+    }
+
+    fn expected(&self) -> Expected {
+        Expected { size_bytes: self.size_bytes, hash: self.hash.clone() }
+    }
+
+    /// Whether its file is on this machine. A tombstone needs none.
+    pub fn is_here(&self) -> bool {
+        self.load_spec == LoadSpec::Tombstone
+            || self.storage.file_here(self.uid, &self.load_spec).is_ok_and(|path| path.is_some())
+    }
+
+    /// Brings its file to this machine.
+    pub async fn fetch(&self) -> Result<PathBuf> {
+        self.storage.fetch(self.uid, &self.load_spec, Some(self.expected())).await
     }
 
     /// Whether it was read since this process started.

@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::kernel;
 use crate::error::Result;
 use crate::segment::Dictionary;
 
@@ -22,6 +23,8 @@ pub(super) enum CodeSet {
         len: usize,
         /// From the least member to the greatest.
         hull: Range<u32>,
+        /// The stretches of members, if they are few.
+        ranges: Option<Vec<Range<u32>>>,
     },
 }
 
@@ -33,7 +36,8 @@ impl CodeSet {
         if (end - first) as usize == len {
             return Self::Range(first..end);
         }
-        Self::Mask { member: mask.into_iter().map(u8::from).collect(), len, hull: first..end }
+        let ranges = few_ranges(&mask[first as usize..end as usize], first);
+        Self::Mask { member: mask.into_iter().map(u8::from).collect(), len, hull: first..end, ranges }
     }
 
     fn of_list(mut codes: Vec<u32>, cardinality: usize) -> Self {
@@ -90,23 +94,26 @@ impl CodeSet {
         }
     }
 
-    /// A bit for each of at most 64 codes.
-    pub(super) fn mask(&self, codes: &[u32]) -> u64 {
-        let mut bits = 0;
+    /// Sets a bit for each code that is a member, 64 codes a word; `bits` has a word for each 64 codes, all zero. Returns
+    /// how many are members.
+    pub(super) fn mark(&self, codes: &[u32], bits: &mut [u64]) -> usize {
+        let mark = |range: &Range<u32>, bits: &mut [u64]| {
+            kernel::mark_range(codes, range.start, range.end - range.start, bits)
+        };
         match self {
-            Self::Range(range) => {
-                let len = range.end - range.start;
-                for (i, code) in codes.iter().enumerate() {
-                    bits |= u64::from(code.wrapping_sub(range.start) < len) << i;
-                }
-            }
+            Self::Range(range) => mark(range, bits),
+            Self::Mask { ranges: Some(ranges), .. } => ranges.iter().map(|range| mark(range, bits)).sum(),
             Self::Mask { member, .. } => {
-                for (i, &code) in codes.iter().enumerate() {
-                    bits |= u64::from(member[code as usize]) << i;
+                let mut count = 0;
+                for (word, codes) in bits.iter_mut().zip(codes.chunks(64)) {
+                    for (i, &code) in codes.iter().enumerate() {
+                        *word |= u64::from(member[code as usize]) << i;
+                    }
+                    count += word.count_ones() as usize;
                 }
+                count
             }
         }
-        bits
     }
 
     /// The codes for which `condition` is true, where looking up a few values tells; `None` where every value has to be
@@ -132,6 +139,23 @@ impl CodeSet {
             _ => Ok(None),
         }
     }
+}
+
+/// The stretches of members, of which there must be at most a few: each costs a pass over the codes.
+fn few_ranges(mask: &[bool], first: u32) -> Option<Vec<Range<u32>>> {
+    const FEW: usize = 8;
+    let (mut ranges, mut at) = (Vec::new(), first);
+    for stretch in mask.chunk_by(|a, b| a == b) {
+        let end = at + stretch.len() as u32;
+        if stretch[0] {
+            if ranges.len() == FEW {
+                return None;
+            }
+            ranges.push(at..end);
+        }
+        at = end;
+    }
+    Some(ranges)
 }
 
 /// The text of a string literal that is not null.
@@ -229,6 +253,11 @@ mod tests {
         assert_eq!(gaps.within(1, 3), None);
         let range = CodeSet::of_mask(vec![false, true, true]);
         assert_eq!((range.within(1, 2), range.within(0, 1), range.within(0, 0)), (Some(true), None, Some(false)));
-        assert_eq!((gaps.mask(&[0, 1, 3, 4]), range.mask(&[0, 1, 3, 2])), (0b0110, 0b1010));
+        let (mut of_gaps, mut of_range) = ([0], [0]);
+        assert_eq!((gaps.mark(&[0, 1, 3, 4], &mut of_gaps), range.mark(&[0, 1, 3, 2], &mut of_range)), (2, 2));
+        assert_eq!((of_gaps, of_range), ([0b0110], [0b1010]));
+        let many = CodeSet::of_mask((0..40).map(|code| code % 2 == 0).collect());
+        let mut of_many = [0];
+        assert_eq!((many.mark(&[0, 1, 38, 39], &mut of_many), of_many), (2, [0b0101]));
     }
 }

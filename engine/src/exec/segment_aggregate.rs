@@ -1,8 +1,11 @@
 //! Aggregates over segments, folded over dictionary codes and block statistics: partial ones, and whole ones.
 
 mod accumulator;
+mod derived;
 mod distinct;
+mod fold;
 mod grouping;
+mod input;
 mod interner;
 mod key;
 mod run;
@@ -14,7 +17,7 @@ mod whole;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -27,11 +30,13 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
+pub use self::fold::{Argument, Fold, FoldKind};
 use self::stream::{AggregateStream, Plan};
 pub use self::time_key::TimeKey;
 pub(crate) use self::time_key::is_integral;
 pub use self::whole::{SegmentGroupExec, Top};
 use super::SegmentScanExec;
+use super::computed::{Computed, Evaluated};
 use crate::error::Error;
 
 /// What rows are grouped by.
@@ -41,61 +46,18 @@ pub enum GroupKey {
     Column(usize),
     /// A function of `__time`.
     Time(TimeKey),
+    /// A function of one string column with one value a row, and no other. Only in a whole aggregation.
+    Derived(Computed),
 }
 
-/// What is kept of the rows of a group. Columns are indexes into the data source's columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fold {
-    CountRows,
-    /// Rows whose value is not null.
-    Count {
-        column: usize,
-    },
-    Sum {
-        column: usize,
-    },
-    Min {
-        column: usize,
-    },
-    Max {
-        column: usize,
-    },
-    /// A count and a sum.
-    Average {
-        column: usize,
-    },
-    /// Exact, of a string column with one value a row. Only in a whole aggregation: it has no state to hand on.
-    CountDistinct {
-        column: usize,
-    },
+/// Whether values of a type can be folded, when they are computed.
+pub(crate) fn foldable(data_type: &DataType) -> bool {
+    Evaluated::takes(data_type)
 }
 
-impl Fold {
-    fn column(&self) -> Option<usize> {
-        match self {
-            Self::CountRows => None,
-            Self::Count { column }
-            | Self::Sum { column }
-            | Self::Min { column }
-            | Self::Max { column }
-            | Self::Average { column }
-            | Self::CountDistinct { column } => Some(*column),
-        }
-    }
-}
-
-impl fmt::Display for Fold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CountRows => "count(*)",
-            Self::Count { .. } => "count",
-            Self::Sum { .. } => "sum",
-            Self::Min { .. } => "min",
-            Self::Max { .. } => "max",
-            Self::Average { .. } => "avg",
-            Self::CountDistinct { .. } => "count distinct",
-        })
-    }
+/// Whether a function of a dimension can be a key, when it gives this type.
+pub(crate) fn groupable(data_type: &DataType) -> bool {
+    derived::DerivedCodes::takes(data_type)
 }
 
 /// Stands in for DataFusion's partial aggregation over a [`SegmentScanExec`]: the same schema, group keys and then the
@@ -109,6 +71,8 @@ pub struct SegmentAggregateExec {
     scan: Arc<dyn ExecutionPlan>,
     keys: Vec<GroupKey>,
     folds: Vec<Fold>,
+    /// What selected rows must fulfil besides.
+    condition: Option<Computed>,
     /// How many states each fold has in the schema.
     state_counts: Vec<usize>,
     properties: Arc<PlanProperties>,
@@ -122,6 +86,7 @@ impl SegmentAggregateExec {
         scan: Arc<dyn ExecutionPlan>,
         keys: Vec<GroupKey>,
         folds: Vec<(Fold, usize)>,
+        condition: Option<Computed>,
         schema: SchemaRef,
     ) -> Result<Self> {
         let partitions = scan_of(&scan)?.num_partitions();
@@ -134,12 +99,12 @@ impl SegmentAggregateExec {
         .with_scheduling_type(SchedulingType::Cooperative);
         let (folds, state_counts) = folds.into_iter().unzip();
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { scan, keys, folds, state_counts, properties: Arc::new(properties), metrics })
+        Ok(Self { scan, keys, folds, condition, state_counts, properties: Arc::new(properties), metrics })
     }
 
     fn over(&self, scan: Arc<dyn ExecutionPlan>) -> Result<Self> {
-        let folds = self.folds.iter().copied().zip(self.state_counts.iter().copied()).collect();
-        Self::new(scan, self.keys.clone(), folds, self.schema())
+        let folds = self.folds.iter().cloned().zip(self.state_counts.iter().copied()).collect();
+        Self::new(scan, self.keys.clone(), folds, self.condition.clone(), self.schema())
     }
 }
 
@@ -152,21 +117,30 @@ fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Result<&SegmentScanExec> {
 fn described(schema: &SchemaRef, num_keys: usize, folds: &[Fold], scan: &Arc<dyn ExecutionPlan>) -> (String, String) {
     let keys = schema.fields().iter().take(num_keys).map(|field| field.name().as_str());
     let columns = scan_of(scan).map(|scan| Arc::clone(&scan.source().columns)).ok();
-    let folds = folds.iter().map(|fold| {
-        let column = fold.column().zip(columns.as_ref()).and_then(|(index, columns)| columns.column(index));
-        column.map_or_else(|| fold.to_string(), |column| format!("{fold}({})", column.name))
-    });
+    let folds = folds.iter().map(|fold| fold.describe(columns.as_deref()));
     (keys.collect::<Vec<_>>().join(", "), folds.collect::<Vec<_>>().join(", "))
 }
 
-fn apply_to_keys(
+fn apply_to_all(
     keys: &[GroupKey],
+    folds: &[Fold],
+    condition: Option<&Computed>,
     f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
 ) -> Result<TreeNodeRecursion> {
-    for key in keys {
-        if let GroupKey::Time(key) = key
-            && f(&key.expr)? == TreeNodeRecursion::Stop
-        {
+    let of_keys = keys.iter().filter_map(|key| match key {
+        GroupKey::Column(_) => None,
+        GroupKey::Time(key) => Some(&key.expr),
+        GroupKey::Derived(computed) => Some(&computed.expr),
+    });
+    let of_folds = folds.iter().flat_map(|fold| {
+        let argument = match &fold.argument {
+            Some(Argument::Computed(computed)) => Some(computed),
+            Some(Argument::Column(_)) | None => None,
+        };
+        argument.into_iter().chain(&fold.filter).map(|computed| &computed.expr)
+    });
+    for expr in of_keys.chain(of_folds).chain(condition.map(|condition| &condition.expr)) {
+        if f(expr)? == TreeNodeRecursion::Stop {
             return Ok(TreeNodeRecursion::Stop);
         }
     }
@@ -177,11 +151,12 @@ impl DisplayAs for SegmentAggregateExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (keys, folds) = described(&self.schema(), self.keys.len(), &self.folds, &self.scan);
         match format {
-            DisplayFormatType::TreeRender => write!(f, "gby={keys}\naggr={folds}"),
+            DisplayFormatType::TreeRender => write!(f, "gby={keys}\naggr={folds}")?,
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "SegmentAggregateExec: gby=[{keys}], aggr=[{folds}]")
+                write!(f, "SegmentAggregateExec: gby=[{keys}], aggr=[{folds}]")?;
             }
         }
+        self.condition.as_ref().map_or(Ok(()), |condition| write!(f, ", filter=[{}]", condition.expr))
     }
 }
 
@@ -227,7 +202,7 @@ impl ExecutionPlan for SegmentAggregateExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        apply_to_keys(&self.keys, f)
+        apply_to_all(&self.keys, &self.folds, self.condition.as_ref(), f)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -237,6 +212,7 @@ impl ExecutionPlan for SegmentAggregateExec {
             source: Arc::clone(scan.source()),
             keys: self.keys.clone(),
             folds: self.folds.clone(),
+            condition: self.condition.clone(),
             schema: self.schema(),
             state_counts: self.state_counts.clone(),
             batch_size: context.session_config().batch_size(),

@@ -5,7 +5,7 @@ mod stream;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -13,7 +13,8 @@ use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, DynamicFilterTracking};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr, conjunction};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType};
 use datafusion::physical_plan::filter_pushdown::{
@@ -29,7 +30,9 @@ use futures::StreamExt;
 
 use self::stream::ScanStream;
 use super::VisibleSegment;
+use super::computed::Computed;
 use super::morsel::{self, Direction};
+use super::options::HengeOptions;
 use super::predicate::{Predicate, TimeRanges};
 use super::reader::arrow_field;
 use super::scan_work::{Executions, ScanWork};
@@ -57,6 +60,8 @@ pub struct SegmentScanExec {
     /// Indexes into the source's columns.
     projection: Vec<usize>,
     fetch: Option<usize>,
+    /// Over the output: what selected rows must fulfil besides.
+    condition: Option<Arc<dyn PhysicalExpr>>,
     /// Over the output; they may sharpen while the scan runs and are used to skip, not to select.
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
     direction: Direction,
@@ -88,6 +93,7 @@ impl SegmentScanExec {
             source,
             projection,
             fetch,
+            condition: None,
             dynamic_filters: Vec::new(),
             direction: Direction::Forward,
             properties: Arc::new(properties),
@@ -102,6 +108,7 @@ impl SegmentScanExec {
             source: Arc::clone(&self.source),
             projection: self.projection.clone(),
             fetch: self.fetch,
+            condition: self.condition.clone(),
             dynamic_filters: self.dynamic_filters.clone(),
             direction: self.direction,
             properties: Arc::clone(&self.properties),
@@ -117,6 +124,16 @@ impl SegmentScanExec {
     /// Indexes into the source's columns, in the order of the output.
     pub fn projection(&self) -> &[usize] {
         &self.projection
+    }
+
+    /// What selected rows must fulfil besides, over the output.
+    pub fn condition(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.condition.as_ref()
+    }
+
+    /// An expression over the output, over the source's columns.
+    pub(super) fn computed(&self, expr: &Arc<dyn PhysicalExpr>, data_type: DataType) -> Result<Option<Computed>> {
+        Computed::of(expr, data_type, |index| self.projection.get(index).copied())
     }
 
     pub(super) fn num_partitions(&self) -> usize {
@@ -140,7 +157,7 @@ impl SegmentScanExec {
     /// The number of rows before any fetch. Exact where nothing is selected and no segment is clipped.
     fn num_rows(&self) -> Precision<usize> {
         let rows = self.source.segments.iter().map(|visible| visible.segment.num_rows()).sum();
-        if self.source.predicate.is_none() && self.source.segments.iter().all(is_whole) {
+        if self.source.predicate.is_none() && self.condition.is_none() && self.source.segments.iter().all(is_whole) {
             Precision::Exact(rows)
         } else {
             Precision::Inexact(rows)
@@ -191,6 +208,9 @@ impl DisplayAs for SegmentScanExec {
         if let Some(predicate) = &source.predicate {
             write!(f, "{separator}filters=[{predicate}]")?;
         }
+        if let Some(condition) = &self.condition {
+            write!(f, "{separator}condition=[{condition}]")?;
+        }
         if let Some(fetch) = self.fetch {
             write!(f, "{separator}limit={fetch}")?;
         }
@@ -237,7 +257,7 @@ impl ExecutionPlan for SegmentScanExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        for filter in &self.dynamic_filters {
+        for filter in self.condition.iter().chain(&self.dynamic_filters) {
             if f(filter)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -248,7 +268,7 @@ impl ExecutionPlan for SegmentScanExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let work = self.begin(partition, &context)?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let stream = ScanStream::new(self, work, context.session_config().batch_size(), metrics);
+        let stream = ScanStream::new(self, work, context.session_config().batch_size(), metrics)?;
         let batches = futures::stream::try_unfold(stream, |mut stream| async move {
             Ok(stream.next().await?.map(|batch| (batch, stream)))
         });
@@ -292,24 +312,39 @@ impl ExecutionPlan for SegmentScanExec {
         self.fetch
     }
 
-    /// Keeps filters that sharpen while the query runs, to skip blocks by. Rows are still filtered above.
+    /// Takes over conditions that must be checked row by row, before text is made of the rows; and keeps filters that
+    /// sharpen while the query runs, to skip rows by, which are still filtered above.
     fn handle_child_pushdown_result(
         &self,
         phase: FilterPushdownPhase,
         result: ChildPushdownResult,
-        _: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
         let filters = result.parent_filters.into_iter().map(|parent| parent.filter).collect::<Vec<_>>();
-        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
         let is_dynamic =
             |filter: &Arc<dyn PhysicalExpr>| DynamicFilterTracking::classify(filter).contains_dynamic_filter();
-        let dynamic = filters.into_iter().filter(is_dynamic).collect::<Vec<_>>();
-        // With a fetch, skipping blocks would change which rows are among the first.
-        if phase != FilterPushdownPhase::Post || dynamic.is_empty() || self.fetch.is_some() {
-            return Ok(propagation);
+        let is_taken = |filter: &Arc<dyn PhysicalExpr>| match phase {
+            FilterPushdownPhase::Pre => {
+                HengeOptions::of(config).filter_pushdown && !is_dynamic(filter) && !is_volatile(filter)
+            }
+            FilterPushdownPhase::Post => is_dynamic(filter),
+        };
+        let taken = filters.iter().filter(|filter| is_taken(filter)).cloned().collect::<Vec<_>>();
+        let answers = filters.iter().map(|filter| match is_taken(filter) && phase == FilterPushdownPhase::Pre {
+            true => PushedDown::Yes,
+            false => PushedDown::No,
+        });
+        let none = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
+        // With a fetch, leaving rows out would change which rows are among the first.
+        if taken.is_empty() || self.fetch.is_some() {
+            return Ok(none);
         }
+        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers.collect());
         let mut scan = self.again();
-        scan.dynamic_filters.extend(dynamic);
+        match phase {
+            FilterPushdownPhase::Pre => scan.condition = Some(conjunction(scan.condition.into_iter().chain(taken))),
+            FilterPushdownPhase::Post => scan.dynamic_filters.extend(taken),
+        }
         Ok(propagation.with_updated_node(Arc::new(scan)))
     }
 

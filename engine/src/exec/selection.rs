@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::code_set::CodeSet;
+use super::kernel;
 use super::predicate::{DimensionPredicate, Predicate, TimeRanges};
 use crate::error::Error;
 use crate::model::SegmentSchema;
@@ -39,14 +40,7 @@ pub(super) enum Selected {
 impl Selected {
     /// Offsets within the block, ascending, into `rows`.
     pub(super) fn rows_into(bits: &[u64; WORDS], rows: &mut Vec<u32>) {
-        rows.clear();
-        for (word, base) in bits.iter().zip((0_u32..).step_by(64)) {
-            let mut left = *word;
-            while left != 0 {
-                rows.push(base + left.trailing_zeros());
-                left &= left - 1;
-            }
-        }
+        kernel::places(bits, rows);
     }
 }
 
@@ -265,11 +259,7 @@ fn select_codes(column: &dyn StringColumn, codes: &CodeSet, block: usize, scratc
     }
     column.read_codes(block, scratch)?;
     let mut bits = Box::new([0; WORDS]);
-    let mut count = 0;
-    for (word, codes_of_word) in bits.iter_mut().zip(scratch.chunks(64)) {
-        *word = codes.mask(codes_of_word);
-        count += word.count_ones() as usize;
-    }
+    let count = codes.mark(scratch, bits.as_mut_slice());
     match count {
         0 => Ok(Selected::Nothing),
         _ if count == scratch.len() => Ok(Selected::All),

@@ -15,9 +15,10 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
-use super::segment_aggregate::{below, column_of, fold, group_key, partials};
-use crate::exec::{Fold, GroupKey, HengeOptions, SegmentGroupExec, SegmentScanExec, Top};
-use crate::model::ColumnType;
+use super::below::Below;
+use super::folding::{fold, group_key, is_text};
+use super::segment_aggregate::partials;
+use crate::exec::{Computed, Fold, FoldKind, GroupKey, HengeOptions, SegmentGroupExec, SegmentScanExec, Top};
 
 /// Longer lists of first groups are sorted by DataFusion alone.
 const LONGEST_TOP: usize = 10_000;
@@ -56,20 +57,16 @@ fn rewrite(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
     }
     let Some(last) = plan.downcast_ref::<AggregateExec>() else { return Ok(None) };
     let Some(first) = first_of(last) else { return Ok(None) };
-    let is_plain = |aggregate: &AggregateExec| {
-        !aggregate.group_expr().has_grouping_set()
-            && aggregate.filter_expr().iter().all(Option::is_none)
-            && aggregate.limit_options().is_none()
-    };
+    let is_plain =
+        |aggregate: &AggregateExec| !aggregate.group_expr().has_grouping_set() && aggregate.limit_options().is_none();
     if !is_plain(last) || !is_plain(first) {
         return Ok(None);
     }
-    let input = below(first.input());
-    if let Some(scan) = input.downcast_ref::<SegmentScanExec>() {
-        return whole(plan, last, first, scan, input);
+    if let Some(distinct) = first.input().downcast_ref::<SegmentGroupExec>() {
+        return counts_of_distinct(plan, last, first, distinct);
     }
-    match input.downcast_ref::<SegmentGroupExec>() {
-        Some(distinct) => counts_of_distinct(plan, last, first, distinct),
+    match Below::of(first.input())? {
+        Some(below) => whole(plan, last, first, &below),
         None => Ok(None),
     }
 }
@@ -108,40 +105,42 @@ fn whole(
     plan: &Arc<dyn ExecutionPlan>,
     last: &AggregateExec,
     first: &AggregateExec,
-    scan: &SegmentScanExec,
-    input: &Arc<dyn ExecutionPlan>,
+    below: &Below,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    if scan.fetch().is_some() {
-        return Ok(None);
-    }
+    let Some(condition) = below.condition()? else { return Ok(None) };
     let mut keys = Vec::new();
     for (expr, _) in first.group_expr().expr() {
-        let Some(key) = group_key(expr, scan)? else { return Ok(None) };
+        let Some(key) = group_key(expr, below)? else { return Ok(None) };
         keys.push(key);
     }
     let mut folds = Vec::new();
-    for function in first.aggr_expr() {
-        let found = match distinct(function, scan) {
+    for (function, filter) in first.aggr_expr().iter().zip(first.filter_expr()) {
+        let found = match distinct(function, filter.as_ref(), below)? {
             Some(fold) => Some(fold),
-            None => fold(function, scan)?,
+            None => fold(function, filter.as_ref(), below)?,
         };
         let Some(fold) = found else { return Ok(None) };
         folds.push(fold);
     }
-    group(plan, last, Arc::clone(input), keys, folds)
+    group(plan, last, Arc::clone(below.plan()), keys, folds, condition)
 }
 
 /// A count of the distinct values of one string column.
-fn distinct(function: &AggregateFunctionExpr, scan: &SegmentScanExec) -> Option<Fold> {
+fn distinct(
+    function: &AggregateFunctionExpr,
+    filter: Option<&Arc<dyn PhysicalExpr>>,
+    below: &Below,
+) -> Result<Option<Fold>> {
     let arguments = function.expressions();
-    let [argument] = arguments.as_slice() else { return None };
+    let [argument] = arguments.as_slice() else { return Ok(None) };
     let counts = function.is_distinct() && function.fun().name() == "count" && function.order_bys().is_empty();
-    let (column, described) = column_of(argument, scan)?;
-    (counts && is_text(described.column_type, described.multi_value)).then_some(Fold::CountDistinct { column })
-}
-
-fn is_text(column_type: ColumnType, multi_value: bool) -> bool {
-    column_type == ColumnType::String && !multi_value
+    let Some((column, described)) = below.column_of(argument)? else { return Ok(None) };
+    let filter = match filter.map(|filter| below.computed(filter)).transpose()? {
+        Some(None) => return Ok(None),
+        filter => filter.flatten(),
+    };
+    let fold = Fold { filter, ..Fold::of_column(FoldKind::CountDistinct, column) };
+    Ok((counts && is_text(described)).then_some(fold))
 }
 
 fn group(
@@ -150,24 +149,25 @@ fn group(
     scan: Arc<dyn ExecutionPlan>,
     keys: Vec<GroupKey>,
     folds: Vec<Fold>,
+    condition: Option<Computed>,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let schema = last.schema();
     let results = schema.fields().iter().skip(keys.len()).map(|field| field.data_type());
     let fits = schema.fields().len() == keys.len() + folds.len()
-        && folds.iter().zip(results).all(|(fold, data_type)| gives(*fold, data_type));
+        && folds.iter().zip(results).all(|(fold, data_type)| gives(fold.kind, data_type));
     if !fits {
         return Ok(None);
     }
-    Ok(Some(Arc::new(SegmentGroupExec::new(scan, keys, folds, otherwise(plan, last)?)?)))
+    Ok(Some(Arc::new(SegmentGroupExec::new(scan, keys, folds, condition, otherwise(plan, last)?)?)))
 }
 
 /// Whether the results of a fold are of this type. Of sums and ends, the states were compared already.
-fn gives(fold: Fold, data_type: &DataType) -> bool {
-    match fold {
-        Fold::CountRows | Fold::Count { .. } | Fold::CountDistinct { .. } => *data_type == DataType::Int64,
-        Fold::Average { .. } => *data_type == DataType::Float64,
-        Fold::Sum { .. } => matches!(data_type, DataType::Int64 | DataType::Float64),
-        Fold::Min { .. } | Fold::Max { .. } => true,
+fn gives(kind: FoldKind, data_type: &DataType) -> bool {
+    match kind {
+        FoldKind::Count | FoldKind::CountDistinct => *data_type == DataType::Int64,
+        FoldKind::Average => *data_type == DataType::Float64,
+        FoldKind::Sum => matches!(data_type, DataType::Int64 | DataType::Float64),
+        FoldKind::Min | FoldKind::Max => true,
     }
 }
 
@@ -187,13 +187,13 @@ fn counts_of_distinct(
     let mut sorted = outer.clone();
     sorted.push(counted);
     sorted.sort_unstable();
-    if !sorted.iter().copied().eq(0..inner.len()) {
+    if !sorted.iter().copied().eq(0..inner.len()) || first.filter_expr().iter().any(Option::is_some) {
         return Ok(None);
     }
     let folds = first.aggr_expr().iter().map(|function| twice(function, distinct, counted, scan));
     let Some(folds) = folds.collect::<Option<Vec<_>>>() else { return Ok(None) };
     let keys = outer.iter().map(|&key| inner[key].clone()).collect();
-    group(plan, last, Arc::clone(distinct.scan()), keys, folds)
+    group(plan, last, Arc::clone(distinct.scan()), keys, folds, distinct.condition().cloned())
 }
 
 /// What an aggregate of groups amounts to, of the rows.
@@ -217,13 +217,12 @@ fn twice(
     if index < distinct.keys().len() {
         let GroupKey::Column(column) = distinct.keys()[index] else { return None };
         let described = scan.source().columns.column(column)?;
-        let counts = index == counted && name == "count" && is_text(described.column_type, described.multi_value);
-        return counts.then_some(Fold::CountDistinct { column });
+        let counts = index == counted && name == "count" && is_text(described);
+        return counts.then(|| Fold::of_column(FoldKind::CountDistinct, column));
     }
-    let fold = *distinct.folds().get(index - distinct.keys().len())?;
-    let same =
-        matches!((name, fold), ("sum", Fold::Sum { .. }) | ("min", Fold::Min { .. }) | ("max", Fold::Max { .. }));
-    same.then_some(fold)
+    let fold = distinct.folds().get(index - distinct.keys().len())?;
+    let same = matches!((name, fold.kind), ("sum", FoldKind::Sum) | ("min", FoldKind::Min) | ("max", FoldKind::Max));
+    same.then(|| fold.clone())
 }
 
 /// A sort of which only the first rows are wanted, over groups or a projection of them.

@@ -161,6 +161,13 @@ impl Segment for MemorySegment {
     }
 }
 
+/// One column by itself, whose values fit one another, and the bytes it takes.
+pub(super) fn open_column(column: MemoryColumn) -> (Column, usize) {
+    debug_assert!(is_consistent(&column), "the column is consistent");
+    let memory_bytes = column.memory_bytes();
+    (open(column, RowIndex::None), memory_bytes)
+}
+
 #[derive(Clone, Copy)]
 enum RowIndex {
     None,

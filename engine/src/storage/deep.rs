@@ -22,8 +22,42 @@ const FILE_EXTENSION: &str = "henge";
 pub enum LoadSpec {
     /// A file: relative to the directory of the deep storage, or absolute.
     Local { path: String },
+    /// An object of S3 that is a segment file.
+    S3 { bucket: String, key: String },
+    /// The same, as Druid calls it: the object may be a zip archive of a segment.
+    #[serde(rename = "s3_zip")]
+    S3Zip { bucket: String, key: String },
+    /// An object of Google Cloud Storage.
+    Google { bucket: String, path: String },
+    /// An object of Azure's blob storage.
+    #[serde(rename_all = "camelCase")]
+    Azure { container_path: String, blob_path: String },
     /// Nowhere: the segment has no rows, it only overshadows.
     Tombstone,
+}
+
+impl fmt::Display for LoadSpec {
+    /// As people write such places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { path } => f.write_str(path),
+            Self::S3 { bucket, key } | Self::S3Zip { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Self::Google { bucket, path } => write!(f, "gs://{bucket}/{path}"),
+            Self::Azure { container_path, blob_path } => write!(f, "az://{container_path}/{blob_path}"),
+            Self::Tombstone => f.write_str("tombstone"),
+        }
+    }
+}
+
+/// The name of a segment's file below the root of a deep storage. It holds the uid, so none is ever used twice; what
+/// else it says is for people only.
+pub(super) fn file_name(id: &SegmentId, uid: SegmentUid) -> String {
+    let parts = [
+        safe_name(&id.data_source),
+        safe_name(&format!("{}_{}", id.interval.start(), id.interval.end())),
+        format!("{uid}.{FILE_EXTENSION}"),
+    ];
+    parts.join("/")
 }
 
 /// A segment that is in deep storage for good.
@@ -60,12 +94,7 @@ impl LocalDeepStorage {
 
     /// The load spec that [`LocalDeepStorage::push`] will give. Known before, so that the intention can be recorded.
     pub fn load_spec(&self, id: &SegmentId, uid: SegmentUid) -> LoadSpec {
-        let parts = [
-            safe_name(&id.data_source),
-            safe_name(&format!("{}_{}", id.interval.start(), id.interval.end())),
-            format!("{uid}.{FILE_EXTENSION}"),
-        ];
-        LoadSpec::Local { path: parts.join("/") }
+        LoadSpec::Local { path: file_name(id, uid) }
     }
 
     /// Takes a finished file, on the same file system, into deep storage. On return it survives a power loss; when it
@@ -97,8 +126,11 @@ impl LocalDeepStorage {
 
     /// The local file that holds a segment; `None` for a tombstone. Does not look whether it is there.
     pub fn path(&self, load_spec: &LoadSpec) -> Result<Option<PathBuf>> {
-        let LoadSpec::Local { path } = load_spec else { return Ok(None) };
-        let path = Path::new(path);
+        let path = match load_spec {
+            LoadSpec::Local { path } => Path::new(path),
+            LoadSpec::Tombstone => return Ok(None),
+            other => return Err(Error::defensive(format!("`{other}` is not on this machine"))),
+        };
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
             return Err(Error::invalid_input(format!("load spec `{}` leaves its directory", path.display())));
         }
@@ -137,24 +169,48 @@ impl LocalDeepStorage {
         Ok(())
     }
 
-    fn hash(&self, path: &Path) -> Result<(u64, String)> {
-        let read = || -> io::Result<(u64, u64)> {
-            let mut file = self.disk.open(path)?;
-            let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
-            let mut buffer = vec![0; READ_BUFFER_BYTES];
-            let mut size_bytes = 0;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok((size_bytes, digest.finalize())),
-                    n => {
-                        digest.update(&buffer[..n]);
-                        size_bytes += n as u64;
-                    }
-                }
+    /// The size and hash of a file.
+    pub(super) fn hash(&self, path: &Path) -> Result<(u64, String)> {
+        hash(self.disk.as_ref(), path)
+    }
+}
+
+/// The size and hash of a file, as [`PushedSegment`] says them.
+pub(super) fn hash(disk: &dyn Disk, path: &Path) -> Result<(u64, String)> {
+    let read = || -> io::Result<(u64, String)> {
+        let mut file = disk.open(path)?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                n => hasher.update(&buffer[..n]),
             }
-        };
-        let (size_bytes, hash) = read().map_err(|error| failure("read", path, error))?;
-        Ok((size_bytes, format!("crc64nvme:{hash:016x}")))
+        }
+    };
+    read().map_err(|error| failure("read", path, error))
+}
+
+/// Counts and hashes bytes as they pass.
+pub(super) struct Hasher {
+    digest: Digest,
+    size_bytes: u64,
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self { digest: Digest::new(CrcAlgorithm::Crc64Nvme), size_bytes: 0 }
+    }
+}
+
+impl Hasher {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+    }
+
+    pub(super) fn finish(self) -> (u64, String) {
+        (self.size_bytes, format!("crc64nvme:{:016x}", self.digest.finalize()))
     }
 }
 
@@ -164,7 +220,7 @@ impl fmt::Debug for LocalDeepStorage {
     }
 }
 
-fn failure(verb: &str, path: &Path, error: io::Error) -> Error {
+pub(super) fn failure(verb: &str, path: &Path, error: io::Error) -> Error {
     Error::runtime_failure(format!("could not {verb} `{}`", path.display())).with_source(error)
 }
 

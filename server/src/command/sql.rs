@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::print::{Answer, Format, Kind};
 use super::remote::Login;
 use super::{Runtimes, existing_dir, open, remote};
-use crate::config::Options;
+use crate::config::{Options, Secret};
 use crate::pg_catalog::{self, DATABASE, PgType};
 use crate::pgwire::{Columns, Settings, Values, Zone, install_text};
 
@@ -28,6 +28,12 @@ pub(super) struct Sql {
     /// Directory to ask; a server that runs on it is asked instead [default: ./henge-data]
     #[arg(long, env = "HENGE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Metadata database of that directory, unless it is in it
+    #[arg(long, env = "HENGE_METADATA", value_name = "URL", hide_env_values = true)]
+    metadata: Option<Secret>,
+    /// Deep storage of that directory, unless it is in it
+    #[arg(long, env = "HENGE_DEEP_STORAGE", value_name = "URL")]
+    deep_storage: Option<String>,
     /// Ask the server at this address instead, such as 127.0.0.1:5433
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
     server: Option<String>,
@@ -44,7 +50,12 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn run(self) -> Result<()> {
-        let options = Options { data_dir: self.data_dir.clone(), ..Options::default() };
+        let options = Options {
+            data_dir: self.data_dir.clone(),
+            metadata: self.metadata.clone(),
+            deep_storage: self.deep_storage.clone(),
+            ..Options::default()
+        };
         let config = options.resolve()?;
         let runtimes = Runtimes::new(config.threads.get())?;
         let answer = runtimes.wire.block_on(async {

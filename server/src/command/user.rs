@@ -2,15 +2,16 @@
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use henge_catalog::store::UserRecord;
-use henge_catalog::{Clock, Database, SystemClock};
+use henge_catalog::store::{MetadataStore, UserRecord};
+use henge_catalog::{Clock, SystemClock};
 use henge_engine::{Error, Result};
 
-use super::{Runtimes, existing_dir, say};
+use super::{Runtimes, builder, existing_dir, say};
 use crate::auth::{LOCAL_USER, make_verifier};
-use crate::config::default_data_dir;
+use crate::config::{Options, Secret};
 
 /// Works beside a running server, which asks for passwords as soon as there is a user.
 #[derive(Debug, Subcommand)]
@@ -36,6 +37,22 @@ pub(super) struct Place {
     /// Directory of the database [default: ./henge-data]
     #[arg(long, env = "HENGE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Database that holds users, if it is not in the directory: the server's `--metadata`
+    #[arg(long, env = "HENGE_METADATA", value_name = "URL", hide_env_values = true)]
+    metadata: Option<Secret>,
+}
+
+impl Place {
+    async fn open(self) -> Result<Arc<dyn MetadataStore>> {
+        let options = Options { data_dir: self.data_dir, metadata: self.metadata, ..Options::default() };
+        builder(&options.resolve()?).open_metadata().await
+    }
+
+    /// The same, of a directory that must be there.
+    async fn open_existing(self) -> Result<Arc<dyn MetadataStore>> {
+        existing_dir(self.data_dir.clone())?;
+        self.open().await
+    }
 }
 
 impl User {
@@ -57,8 +74,7 @@ impl Named {
     async fn add(self) -> Result<()> {
         check_name(&self.name)?;
         let password = read_password()?;
-        let dir = self.place.data_dir.unwrap_or_else(default_data_dir);
-        let store = Database::builder(dir).open_metadata().await?;
+        let store = self.place.open().await?;
         let user =
             UserRecord { name: self.name.clone(), verifier: make_verifier(&password)?, created: SystemClock.now() };
         let is_new = store.users().await?.iter().all(|known| known.name != self.name);
@@ -68,7 +84,7 @@ impl Named {
     }
 
     async fn remove(self) -> Result<()> {
-        let store = Database::builder(existing_dir(self.place.data_dir)?).open_metadata().await?;
+        let store = self.place.open_existing().await?;
         let removed = store.remove_user(&self.name).await?;
         let left = store.users().await?.len();
         store.close().await;
@@ -84,7 +100,7 @@ impl Named {
 }
 
 async fn list(place: Place) -> Result<()> {
-    let store = Database::builder(existing_dir(place.data_dir)?).open_metadata().await?;
+    let store = place.open_existing().await?;
     let users = store.users().await?;
     store.close().await;
     for user in users {

@@ -299,17 +299,19 @@ impl Dimension {
         self.reservation.try_resize(held)
     }
 
+    /// Null for the null, and for an ordinal that no value has.
     pub(super) fn values_of(&self, ordinals: &[u32]) -> StringViewArray {
         let mut out = StringViewBuilder::with_capacity(ordinals.len());
         let Some(values) = self.values.get() else { return StringViewArray::new_null(ordinals.len()) };
         let shards = values.shards.iter().map(RwLock::read).collect::<Vec<_>>();
         let count = shards.len();
         for &ordinal in ordinals {
-            if ordinal == 0 {
+            let (shard, place) = (&shards[ordinal as usize % count], ordinal as usize / count);
+            if ordinal == 0 || place >= shard.len as usize {
                 out.append_null();
                 continue;
             }
-            let value = shards[ordinal as usize % count].values.get_value(ordinal as usize / count);
+            let value = shard.values.get_value(place);
             // SAFETY: the bytes were appended as a `str`.
             out.append_value(unsafe { std::str::from_utf8_unchecked(value) });
         }

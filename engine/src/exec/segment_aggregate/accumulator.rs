@@ -9,13 +9,11 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::error::Result;
 
-use super::Fold;
 use super::distinct::DistinctSets;
+use super::fold::FoldKind;
+use super::input::{Ends, Input, InputValues, Summary};
 use crate::error::Error;
-use crate::exec::ordinals::{Numbering, SegmentOrdinals};
-use crate::exec::reader::{NumberReader, Reader, Rows};
-use crate::model::{ColumnType, SegmentSchema};
-use crate::segment::{BlockStats, Number, Segment, block_range};
+use crate::model::ColumnType;
 
 /// To which group each row belongs.
 #[derive(Clone, Copy, Debug)]
@@ -24,128 +22,6 @@ pub(super) enum Groups<'a> {
     Runs(&'a [(u32, usize)]),
     /// One a row.
     Each(&'a [u32]),
-}
-
-/// A column that aggregates read: its values of the current block.
-#[derive(Debug)]
-pub(super) struct Input {
-    column: usize,
-    reader: Reader,
-    validity: Option<NullBuffer>,
-    /// For counts of distinct values: what turns codes into ordinals.
-    numbering: Option<Numbering>,
-    ordinals: Option<Arc<SegmentOrdinals>>,
-}
-
-impl Input {
-    /// Of a column of the data source; a segment must be opened before rows are loaded. With a `numbering`, codes are
-    /// ordinals.
-    pub(super) fn new(column: usize, numbering: Option<Numbering>) -> Self {
-        Self { column, reader: Reader::Missing(0), validity: None, numbering, ordinals: None }
-    }
-
-    /// Goes on to a segment, which is at `place` of those that have ordinals.
-    pub(super) fn open(&mut self, segment: &dyn Segment, place: usize, columns: &SegmentSchema) -> Result<()> {
-        self.reader = Reader::open(segment, columns, self.column)?;
-        self.ordinals = self.numbering.as_ref().and_then(|numbering| numbering.codes(place)).map(Arc::clone);
-        Ok(())
-    }
-
-    pub(super) fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<()> {
-        match &mut self.reader {
-            Reader::Strings(reader) => reader.codes.clear(),
-            Reader::Long(reader) => reader.clear(),
-            Reader::Float(reader) => reader.clear(),
-            Reader::Double(reader) => reader.clear(),
-            Reader::Missing(_) | Reader::Lists(_) => {}
-        }
-        self.reader.append(block, rows)?;
-        if let (Some(ordinals), Reader::Strings(reader)) = (&self.ordinals, &mut self.reader) {
-            ordinals.apply(&mut reader.codes);
-        }
-        self.validity = match &mut self.reader {
-            Reader::Strings(reader) if reader.column.dictionary().has_null() => {
-                Some(reader.codes.iter().map(|&code| code != 0).collect::<Vec<_>>().into())
-            }
-            Reader::Long(reader) => reader.take_validity(),
-            Reader::Float(reader) => reader.take_validity(),
-            Reader::Double(reader) => reader.take_validity(),
-            Reader::Missing(_) => Some(NullBuffer::new_null(rows.len())),
-            Reader::Strings(_) | Reader::Lists(_) => None,
-        };
-        Ok(())
-    }
-
-    fn may_be_null(&self) -> bool {
-        match &self.reader {
-            Reader::Missing(_) => true,
-            Reader::Strings(reader) => reader.column.dictionary().has_null(),
-            Reader::Lists(_) => false,
-            Reader::Long(reader) => reader.column.has_nulls(),
-            Reader::Float(reader) => reader.column.has_nulls(),
-            Reader::Double(reader) => reader.column.has_nulls(),
-        }
-    }
-
-    /// The greatest that a sum of the segment's values can be, either way, by the statistics of its blocks.
-    fn greatest_sum(&self, num_rows: usize) -> Result<u128> {
-        match &self.reader {
-            Reader::Long(reader) => greatest_sum(reader, num_rows),
-            _ => Ok(0),
-        }
-    }
-
-    /// What a whole block amounts to; `None` where its statistics do not say all that an aggregate may need.
-    pub(super) fn summary(&self, block: usize) -> Result<Option<Summary>> {
-        Ok(match &self.reader {
-            Reader::Missing(_) => Some(Summary::default()),
-            Reader::Strings(reader) => {
-                let (least, _) = reader.column.code_range(block)?;
-                let all_valid = !reader.column.dictionary().has_null() || least > 0;
-                all_valid.then(|| Summary { all_valid: true, ..Summary::default() })
-            }
-            Reader::Lists(_) => None,
-            Reader::Long(reader) => {
-                let stats = reader.column.block_stats(block)?;
-                let ends = stats.min_max.map(|(least, greatest)| Ends::Long(least, greatest));
-                Some(Summary { valid: valid(&stats), whole: stats.sum, ends, ..Summary::default() })
-            }
-            Reader::Float(reader) => {
-                let stats = reader.column.block_stats(block)?;
-                let ends = stats.min_max.map(|(least, greatest)| Ends::Float(least, greatest));
-                let summary = Summary { valid: valid(&stats), real: stats.sum, ends, ..Summary::default() };
-                (!stats.has_nan).then_some(summary)
-            }
-            Reader::Double(reader) => {
-                let stats = reader.column.block_stats(block)?;
-                let ends = stats.min_max.map(|(least, greatest)| Ends::Double(least, greatest));
-                let summary = Summary { valid: valid(&stats), real: stats.sum, ends, ..Summary::default() };
-                (!stats.has_nan).then_some(summary)
-            }
-        })
-    }
-}
-
-fn valid<T: Number>(stats: &BlockStats<T>) -> u64 {
-    u64::from(stats.rows - stats.nulls)
-}
-
-/// What the values of a block amount to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Summary {
-    valid: u64,
-    /// Every row is valid, however many there are.
-    all_valid: bool,
-    whole: i128,
-    real: f64,
-    ends: Option<Ends>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ends {
-    Long(i64, i64),
-    Float(f32, f32),
-    Double(f64, f64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +38,7 @@ pub(super) struct Accumulator {
     totals: Totals,
     /// How many values were not null, where that may differ from the number of rows.
     valid: Option<Vec<u64>>,
-    fold: Fold,
+    kind: FoldKind,
     /// For sums: no sum over the segments so far is greater than this, either way.
     greatest: u128,
 }
@@ -182,30 +58,30 @@ enum Totals {
 }
 
 impl Accumulator {
-    /// `input` is the place of the fold's column among the inputs; `distinct_values` how many there may be of it, for a
+    /// `input` is the place of what is folded among the inputs, and `column_type` its type; `distinct_values` how many there may be of it, for a
     /// count of those.
     pub(super) fn new(
-        fold: Fold,
+        kind: FoldKind,
         input: Option<usize>,
         column_type: Option<ColumnType>,
         distinct_values: usize,
     ) -> Result<Self> {
-        let totals = match (fold, column_type) {
-            (Fold::CountRows | Fold::Count { .. }, _) => Totals::Nothing,
-            (Fold::CountDistinct { .. }, _) => Totals::Distinct(DistinctSets::new(distinct_values)),
-            (Fold::Sum { .. } | Fold::Average { .. }, Some(ColumnType::Long)) => Totals::Sum(Vec::new()),
-            (Fold::Sum { .. } | Fold::Average { .. }, Some(ColumnType::Float | ColumnType::Double)) => {
+        let totals = match (kind, column_type) {
+            (FoldKind::Count, _) => Totals::Nothing,
+            (FoldKind::CountDistinct, _) => Totals::Distinct(DistinctSets::new(distinct_values)),
+            (FoldKind::Sum | FoldKind::Average, Some(ColumnType::Long)) => Totals::Sum(Vec::new()),
+            (FoldKind::Sum | FoldKind::Average, Some(ColumnType::Float | ColumnType::Double)) => {
                 Totals::RealSum(Vec::new())
             }
-            (Fold::Min { .. }, Some(ColumnType::Long)) => Totals::Long(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Some(ColumnType::Long)) => Totals::Long(Extreme::Greatest, Vec::new()),
-            (Fold::Min { .. }, Some(ColumnType::Float)) => Totals::Float(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Some(ColumnType::Float)) => Totals::Float(Extreme::Greatest, Vec::new()),
-            (Fold::Min { .. }, Some(ColumnType::Double)) => Totals::Double(Extreme::Least, Vec::new()),
-            (Fold::Max { .. }, Some(ColumnType::Double)) => Totals::Double(Extreme::Greatest, Vec::new()),
-            _ => return Err(Error::defensive(format!("{fold} was planned over a column that holds no numbers")).into()),
+            (FoldKind::Min, Some(ColumnType::Long)) => Totals::Long(Extreme::Least, Vec::new()),
+            (FoldKind::Max, Some(ColumnType::Long)) => Totals::Long(Extreme::Greatest, Vec::new()),
+            (FoldKind::Min, Some(ColumnType::Float)) => Totals::Float(Extreme::Least, Vec::new()),
+            (FoldKind::Max, Some(ColumnType::Float)) => Totals::Float(Extreme::Greatest, Vec::new()),
+            (FoldKind::Min, Some(ColumnType::Double)) => Totals::Double(Extreme::Least, Vec::new()),
+            (FoldKind::Max, Some(ColumnType::Double)) => Totals::Double(Extreme::Greatest, Vec::new()),
+            _ => return Err(Error::defensive(format!("{kind} was planned of what holds no numbers")).into()),
         };
-        Ok(Self { input, totals, valid: None, fold, greatest: 0 })
+        Ok(Self { input, totals, valid: None, kind, greatest: 0 })
     }
 
     /// Goes on to a segment of so many rows, which the inputs have opened; `rows` has the rows of every group so far.
@@ -216,7 +92,8 @@ impl Accumulator {
             self.valid = Some(rows.to_vec());
         }
         if matches!(self.totals, Totals::Sum(_)) {
-            self.greatest = self.greatest.saturating_add(input.greatest_sum(num_rows)?);
+            let greatest = input.greatest_sum(num_rows)?.unwrap_or(u128::MAX);
+            self.greatest = self.greatest.saturating_add(greatest);
             self.widen_if_needed();
         }
         Ok(())
@@ -290,34 +167,34 @@ impl Accumulator {
         if let Some(valid) = &mut self.valid {
             add_valid(valid, groups, validity);
         }
-        match (&mut self.totals, &input.reader) {
-            (Totals::Sum(sums), Reader::Long(reader)) => {
-                fold(sums, groups, &reader.values, validity, |sum, value| sum + value);
+        match (&mut self.totals, input.values()) {
+            (Totals::Sum(sums), InputValues::Long(values)) => {
+                fold_in_lanes(sums, groups, values, validity, 0, |sum, value| sum + value);
             }
-            (Totals::WideSum(sums), Reader::Long(reader)) => {
-                fold(sums, groups, &reader.values, validity, |sum, value| sum + i128::from(value));
+            (Totals::WideSum(sums), InputValues::Long(values)) => {
+                fold(sums, groups, values, validity, |sum, value| sum + i128::from(value));
             }
-            (Totals::RealSum(sums), Reader::Float(reader)) => {
-                fold(sums, groups, &reader.values, validity, |sum, value| sum + f64::from(value));
+            (Totals::RealSum(sums), InputValues::Float(values)) => {
+                fold(sums, groups, values, validity, |sum, value| sum + f64::from(value));
             }
-            (Totals::RealSum(sums), Reader::Double(reader)) => {
-                fold(sums, groups, &reader.values, validity, |sum, value| sum + value);
+            (Totals::RealSum(sums), InputValues::Double(values)) => {
+                fold(sums, groups, values, validity, |sum, value| sum + value);
             }
-            (Totals::Long(Extreme::Least, ends), Reader::Long(reader)) => {
-                fold(ends, groups, &reader.values, validity, |end, value| end.min(value));
+            (Totals::Long(Extreme::Least, ends), InputValues::Long(values)) => {
+                fold_in_lanes(ends, groups, values, validity, i64::MAX, |end, value| end.min(value));
             }
-            (Totals::Long(Extreme::Greatest, ends), Reader::Long(reader)) => {
-                fold(ends, groups, &reader.values, validity, |end, value| end.max(value));
+            (Totals::Long(Extreme::Greatest, ends), InputValues::Long(values)) => {
+                fold_in_lanes(ends, groups, values, validity, i64::MIN, |end, value| end.max(value));
             }
-            (Totals::Float(extreme, ends), Reader::Float(reader)) => {
+            (Totals::Float(extreme, ends), InputValues::Float(values)) => {
                 let extreme = *extreme;
-                fold(ends, groups, &reader.values, validity, |end, value| float_end(extreme, end, value));
+                fold(ends, groups, values, validity, |end, value| float_end(extreme, end, value));
             }
-            (Totals::Double(extreme, ends), Reader::Double(reader)) => {
+            (Totals::Double(extreme, ends), InputValues::Double(values)) => {
                 let extreme = *extreme;
-                fold(ends, groups, &reader.values, validity, |end, value| double_end(extreme, end, value));
+                fold(ends, groups, values, validity, |end, value| double_end(extreme, end, value));
             }
-            (Totals::Distinct(sets), Reader::Strings(reader)) => sets.add(groups, &reader.codes),
+            (Totals::Distinct(sets), InputValues::Codes(codes)) => sets.add(groups, codes, validity),
             _ => {}
         }
     }
@@ -396,11 +273,11 @@ impl Accumulator {
             None => rows[group as usize],
         });
         let counts = counts.collect::<Vec<_>>();
-        match (self.fold, fields) {
-            (Fold::CountRows | Fold::Count { .. }, [_]) => {
+        match (self.kind, fields) {
+            (FoldKind::Count, [_]) => {
                 Ok(vec![Arc::new(Int64Array::from_iter_values(counts.iter().map(|&count| count as i64)))])
             }
-            (Fold::Average { .. }, [_, _]) => {
+            (FoldKind::Average, [_, _]) => {
                 let sums = self.real_sums(groups);
                 let states = counts.iter().zip(sums).map(|(&count, sum)| (count > 0).then_some((count, sum)));
                 let states = states.collect::<Vec<_>>();
@@ -413,14 +290,14 @@ impl Accumulator {
                 let nulls = Some(nulls).filter(|nulls| nulls.null_count() > 0);
                 Ok(vec![self.values(groups, nulls, field.data_type())?])
             }
-            _ => Err(Error::defensive(format!("{} has {} states", self.fold, fields.len())).into()),
+            _ => Err(Error::defensive(format!("{} has {} states", self.kind, fields.len())).into()),
         }
     }
 
     /// The results for some groups, as `field` says. `rows` has the number of rows of every group.
     pub(super) fn results(&self, groups: &[u32], rows: &[u64], field: &Field) -> Result<ArrayRef> {
-        match (self.fold, &self.totals) {
-            (Fold::Average { .. }, _) => {
+        match (self.kind, &self.totals) {
+            (FoldKind::Average, _) => {
                 let counts = pick(groups, self.valid.as_deref().unwrap_or(rows), |count| count);
                 let averages = counts.iter().zip(self.real_sums(groups));
                 let averages = averages.map(|(&count, sum)| (count > 0).then_some(sum / count as f64));
@@ -438,7 +315,7 @@ impl Accumulator {
     /// that is not to be had cheaply, or where a result may be null.
     pub(super) fn order_keys(&self, groups: &[u32], rows: &[u64]) -> Option<Vec<i64>> {
         let counts = self.valid.as_deref().unwrap_or(rows);
-        if matches!(self.fold, Fold::CountRows | Fold::Count { .. }) {
+        if self.kind == FoldKind::Count {
             return Some(pick(groups, counts, |count| count as i64));
         }
         if let Totals::Distinct(sets) = &self.totals {
@@ -447,8 +324,8 @@ impl Accumulator {
         if groups.iter().any(|&group| counts[group as usize] == 0) {
             return None;
         }
-        match (&self.fold, &self.totals) {
-            (Fold::Average { .. }, _) => {
+        match (&self.kind, &self.totals) {
+            (FoldKind::Average, _) => {
                 let averages = groups.iter().zip(self.real_sums(groups));
                 Some(averages.map(|(&group, sum)| float_key(sum / counts[group as usize] as f64)).collect())
             }
@@ -497,7 +374,7 @@ impl Accumulator {
             (Totals::Float(_, ends), _) => Arc::new(Float32Array::new(pick(groups, ends, |end| end).into(), nulls)),
             (Totals::Double(_, ends), _) => Arc::new(Float64Array::new(pick(groups, ends, |end| end).into(), nulls)),
             (Totals::Sum(_) | Totals::WideSum(_) | Totals::Distinct(_), _) => {
-                return Err(Error::defensive(format!("the state of {} cannot be {data_type}", self.fold)).into());
+                return Err(Error::defensive(format!("the state of {} cannot be {data_type}", self.kind)).into());
             }
         })
     }
@@ -545,20 +422,6 @@ fn combine<A: Copy, B: Copy>(states: &mut [A], others: &[B], numbers: &[u32], ad
     }
 }
 
-/// The greatest that any sum of values of the segment can be, either way.
-fn greatest_sum(reader: &NumberReader<i64>, num_rows: usize) -> Result<u128> {
-    let mut most = 0_u128;
-    let mut block = 0;
-    while !block_range(block, num_rows).is_empty() {
-        let stats = reader.column.block_stats(block)?;
-        if let Some((least, greatest)) = stats.min_max {
-            most += u128::from(stats.rows) * u128::from(least.unsigned_abs().max(greatest.unsigned_abs()));
-        }
-        block += 1;
-    }
-    Ok(most)
-}
-
 fn add_valid(valid: &mut [u64], groups: Groups<'_>, validity: Option<&NullBuffer>) {
     match groups {
         Groups::Runs(runs) => {
@@ -570,11 +433,78 @@ fn add_valid(valid: &mut [u64], groups: Groups<'_>, validity: Option<&NullBuffer
             }
         }
         Groups::Each(groups) => match validity {
-            None => groups.iter().for_each(|&group| valid[group as usize] += 1),
+            None => count(valid, groups),
             Some(validity) => groups.iter().zip(validity.iter()).for_each(|(&group, is_valid)| {
                 valid[group as usize] += u64::from(is_valid);
             }),
         },
+    }
+}
+
+/// With few groups, neighbouring rows are often of the same one, and each would wait for the one before to be stored:
+/// so many tables are filled in turn, and then put together.
+const LANES: usize = 4;
+
+/// With more groups than this, it costs more to put the tables together.
+const FEW_GROUPS: usize = 512;
+
+/// Counts the rows of each group.
+pub(super) fn count(counts: &mut [u64], groups: &[u32]) {
+    let num_groups = counts.len();
+    if num_groups > FEW_GROUPS || groups.len() < num_groups * LANES * 2 {
+        groups.iter().for_each(|&group| counts[group as usize] += 1);
+        return;
+    }
+    let mut lanes = vec![0_u32; num_groups * LANES];
+    let (first, rest) = lanes.split_at_mut(num_groups);
+    let (second, rest) = rest.split_at_mut(num_groups);
+    let (third, fourth) = rest.split_at_mut(num_groups);
+    let mut chunks = groups.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        first[chunk[0] as usize] += 1;
+        second[chunk[1] as usize] += 1;
+        third[chunk[2] as usize] += 1;
+        fourth[chunk[3] as usize] += 1;
+    }
+    chunks.remainder().iter().for_each(|&group| first[group as usize] += 1);
+    for lane in [first, second, third, fourth] {
+        counts.iter_mut().zip(lane).for_each(|(count, lane)| *count += u64::from(*lane));
+    }
+}
+
+/// Like [`fold`], with tables filled in turn where that pays; `none` is the state of no rows.
+fn fold_in_lanes(
+    states: &mut [i64],
+    groups: Groups<'_>,
+    values: &[i64],
+    validity: Option<&NullBuffer>,
+    none: i64,
+    add: impl Fn(i64, i64) -> i64,
+) {
+    let num_groups = states.len();
+    let (Groups::Each(each), None) = (groups, validity) else { return fold(states, groups, values, validity, add) };
+    if num_groups > FEW_GROUPS || each.len() < num_groups * LANES * 2 {
+        return fold(states, groups, values, validity, add);
+    }
+    let mut lanes = vec![none; num_groups * LANES];
+    let (first, rest) = lanes.split_at_mut(num_groups);
+    let (second, rest) = rest.split_at_mut(num_groups);
+    let (third, fourth) = rest.split_at_mut(num_groups);
+    let put = |lane: &mut [i64], group: u32, value: i64| {
+        let state = &mut lane[group as usize];
+        *state = add(*state, value);
+    };
+    let (mut chunks, mut chunks_of_values) = (each.chunks_exact(LANES), values.chunks_exact(LANES));
+    for (groups, values) in (&mut chunks).zip(&mut chunks_of_values) {
+        put(first, groups[0], values[0]);
+        put(second, groups[1], values[1]);
+        put(third, groups[2], values[2]);
+        put(fourth, groups[3], values[3]);
+    }
+    let rest = chunks.remainder().iter().zip(chunks_of_values.remainder());
+    rest.for_each(|(&group, &value)| put(first, group, value));
+    for lane in [first, second, third, fourth] {
+        states.iter_mut().zip(lane).for_each(|(state, lane)| *state = add(*state, *lane));
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
+use arrow::buffer::NullBuffer;
+
 use super::accumulator::Groups;
 use super::interner::NumberHasher;
 
@@ -65,8 +67,14 @@ impl DistinctSets {
         }
     }
 
-    /// Adds the ordinal of each row to the set of its group.
-    pub(super) fn add(&mut self, groups: Groups<'_>, ordinals: &[u32]) {
+    /// Adds the ordinal of each valid row to the set of its group.
+    pub(super) fn add(&mut self, groups: Groups<'_>, ordinals: &[u32], validity: Option<&NullBuffer>) {
+        // What is not valid is the null, or was filtered out: the null is in no set, so it stands for both.
+        let masked = validity.map(|validity| {
+            ordinals.iter().zip(validity.iter()).map(|(&ordinal, valid)| if valid { ordinal } else { 0 }).collect()
+        });
+        let masked: Option<Vec<u32>> = masked;
+        let ordinals = masked.as_deref().unwrap_or(ordinals);
         match (groups, self) {
             (Groups::Each(groups), Self::Bits { words_per_group, words }) => {
                 for (&group, &ordinal) in groups.iter().zip(ordinals) {
@@ -161,9 +169,9 @@ mod tests {
         let (groups, ordinals): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
         let mut bits = DistinctSets::new(201);
         bits.resize(7);
-        bits.add(Groups::Each(&groups), &ordinals);
+        bits.add(Groups::Each(&groups), &ordinals, None);
         let mut pairs = DistinctSets::Pairs { pairs: Pairs::default(), num_groups: 7 };
-        pairs.add(Groups::Each(&groups), &ordinals);
+        pairs.add(Groups::Each(&groups), &ordinals, None);
         let naive = |group| rows.iter().filter(|row| row.0 == group && row.1 != 0).collect::<HashSet<_>>().len() as i64;
         let expected: Vec<i64> = (0..7).map(naive).collect();
         assert_eq!((bits.counts(), pairs.counts()), (expected.clone(), expected.clone()));

@@ -5,7 +5,7 @@ use arrow::datatypes::Field;
 use datafusion::error::Result;
 
 use super::GroupKey;
-use super::accumulator::Groups;
+use super::accumulator::{self, Groups};
 use super::interner::{ENTRY_BYTES, Interner};
 use super::key::{CodeSpace, Codes, Key};
 use crate::exec::reader::{Rows, Values};
@@ -121,7 +121,7 @@ impl Grouping {
                     start = end;
                 }
             }
-            Groups::Each(groups) => groups.iter().for_each(|&group| counts[group as usize] += 1),
+            Groups::Each(groups) => accumulator::count(&mut counts, groups),
         }
         self.rows = counts;
         Ok(true)

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 
 use super::GroupKey;
+use super::derived::DerivedCodes;
 use super::interner::ValueInterner;
 use super::time_key::{TimeRuns, from_integers};
 use crate::exec::ordinals::{Numbering, SegmentOrdinals};
@@ -21,6 +22,8 @@ pub(super) enum CodeSpace {
     Segment,
     /// Ordinals, which all segments share.
     Ordinals(Numbering),
+    /// Those of a function of the values.
+    Derived(Numbering, Arc<DerivedCodes>),
 }
 
 /// One key, over one segment after another.
@@ -36,6 +39,7 @@ impl Key {
         let index = match key {
             GroupKey::Time(key) => return Ok(Self::Time(Box::new(TimeRuns::new(key.clone())))),
             GroupKey::Column(index) => *index,
+            GroupKey::Derived(computed) => computed.columns.first().copied().unwrap_or(usize::MAX),
         };
         match columns.column(index).map(|column| column.column_type) {
             Some(ColumnType::String) => Ok(Self::Strings(Strings::new(index, space))),
@@ -156,6 +160,7 @@ impl Strings {
         let cardinality = match &space {
             CodeSpace::Segment => 1,
             CodeSpace::Ordinals(numbering) => numbering.limit().max(1),
+            CodeSpace::Derived(_, derived) => derived.cardinality().max(1),
         };
         Self { column, space, cardinality, reader: None, ordinals: None, nulls: Vec::new() }
     }
@@ -171,7 +176,9 @@ impl Strings {
                 let dictionary = self.reader.as_ref().map(|reader| reader.column.dictionary().cardinality());
                 self.cardinality = dictionary.unwrap_or(0).max(1);
             }
-            CodeSpace::Ordinals(numbering) => self.ordinals = numbering.codes(place).map(Arc::clone),
+            CodeSpace::Ordinals(numbering) | CodeSpace::Derived(numbering, _) => {
+                self.ordinals = numbering.codes(place).map(Arc::clone);
+            }
         }
         Ok(())
     }
@@ -180,12 +187,18 @@ impl Strings {
         let Some(reader) = &mut self.reader else {
             self.nulls.clear();
             self.nulls.resize(rows.len(), 0);
+            if let CodeSpace::Derived(_, derived) = &self.space {
+                derived.apply(&mut self.nulls);
+            }
             return Ok(());
         };
         reader.codes.clear();
         reader.append(block, rows)?;
         if let Some(ordinals) = &self.ordinals {
             ordinals.apply(&mut reader.codes);
+        }
+        if let CodeSpace::Derived(_, derived) = &self.space {
+            derived.apply(&mut reader.codes);
         }
         Ok(())
     }
@@ -195,8 +208,10 @@ impl Strings {
     }
 
     fn decode(&self, codes: &[u32], values: &mut Values, field: &Field) -> Result<ArrayRef> {
-        if let CodeSpace::Ordinals(numbering) = &self.space {
-            return Ok(Arc::new(numbering.values_of(codes)));
+        match &self.space {
+            CodeSpace::Segment => {}
+            CodeSpace::Ordinals(numbering) => return Ok(Arc::new(numbering.values_of(codes))),
+            CodeSpace::Derived(_, derived) => return derived.decode(codes),
         }
         match &self.reader {
             Some(reader) => Ok(Arc::new(values.of(reader.column.dictionary(), codes)?)),

@@ -10,11 +10,14 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::OnceCell;
 
+use super::GroupKey;
+use super::derived::DerivedCodes;
+use super::fold::FoldKind;
 use super::key::CodeSpace;
 use super::scan_of;
 use super::stream::{Plan, bound};
 use super::table::Table;
-use super::{Fold, GroupKey};
+use crate::exec::computed::Computed;
 use crate::exec::morsel;
 use crate::exec::ordinals::{Numbering, OrdinalCache};
 use crate::exec::scan_work::ScanWork;
@@ -131,23 +134,41 @@ impl Folding {
         let plan = &self.plan;
         let mut space = Space { keys: Vec::new(), distinct: Vec::new(), live: live.to_vec() };
         for key in &plan.keys {
-            let column = match key {
-                GroupKey::Column(column) if live.len() > 1 && is_text(plan, *column) => *column,
-                _ => {
-                    space.keys.push(CodeSpace::Segment);
-                    continue;
+            let codes = match key {
+                GroupKey::Column(column) if live.len() > 1 && is_text(plan, *column) => {
+                    self.number(*column, live, rows, threads).await?.map(CodeSpace::Ordinals)
                 }
+                GroupKey::Derived(computed) => self.derive(computed, live, rows, threads).await?,
+                GroupKey::Column(_) | GroupKey::Time(_) => Some(CodeSpace::Segment),
             };
-            let Some(numbering) = self.number(column, live, rows, threads).await? else { return Ok(None) };
-            space.keys.push(CodeSpace::Ordinals(numbering));
+            let Some(codes) = codes else { return Ok(None) };
+            space.keys.push(codes);
         }
         for fold in &plan.folds {
-            if let Fold::CountDistinct { column } = fold {
-                let Some(numbering) = self.number(*column, live, rows, threads).await? else { return Ok(None) };
-                space.distinct.push((*column, numbering));
+            if let (FoldKind::CountDistinct, Some(column)) = (fold.kind, fold.column()) {
+                let Some(numbering) = self.number(column, live, rows, threads).await? else { return Ok(None) };
+                space.distinct.push((column, numbering));
             }
         }
         Ok(Some(space))
+    }
+
+    /// The codes of a function of a dimension. `None` also where it fails for a value: whether a row has that shows only
+    /// where rows are read.
+    async fn derive(
+        &self,
+        computed: &Computed,
+        live: &[Live],
+        rows: usize,
+        threads: usize,
+    ) -> Result<Option<CodeSpace>> {
+        let [column] = computed.columns.as_slice() else { return Ok(None) };
+        let Some(numbering) = self.number(*column, live, rows, threads).await? else { return Ok(None) };
+        if numbering.limit() > rows.max(FEW_ROWS) {
+            return Ok(None);
+        }
+        let derived = DerivedCodes::of(computed, &numbering).await.ok();
+        Ok(derived.map(|derived| CodeSpace::Derived(numbering, Arc::new(derived))))
     }
 
     async fn number(&self, column: usize, live: &[Live], rows: usize, threads: usize) -> Result<Option<Numbering>> {

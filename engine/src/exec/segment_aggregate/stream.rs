@@ -13,6 +13,7 @@ use super::key::CodeSpace;
 use super::table::Table;
 use super::{Fold, GroupKey};
 use crate::exec::ScanSource;
+use crate::exec::computed::Computed;
 use crate::exec::morsel::Morsel;
 use crate::exec::reader::Values;
 use crate::exec::scan_work::ScanWork;
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub(super) source: Arc<ScanSource>,
     pub(super) keys: Vec<GroupKey>,
     pub(super) folds: Vec<Fold>,
+    /// What selected rows must fulfil besides.
+    pub(super) condition: Option<Computed>,
     /// Keys, then the states of each fold.
     pub(super) schema: SchemaRef,
     /// How many states each fold has.

@@ -7,23 +7,31 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Field;
 use datafusion::error::Result;
 
-use super::Fold;
-use super::accumulator::{Accumulator, Adopted, Input};
+use super::accumulator::{Accumulator, Adopted};
+use super::fold::Argument;
 use super::grouping::Grouping;
+use super::input::Input;
 use super::key::CodeSpace;
 use super::stream::Plan;
+use crate::exec::computed::{Computed, Evaluation};
 use crate::exec::ordinals::Numbering;
 use crate::exec::reader::{Rows, Values};
 use crate::exec::selection::{Bound, Selected};
 use crate::segment::{Segment, block_range};
+
+/// What an input is of: an argument, and a filter.
+type Read<'a> = (Option<&'a Argument>, Option<&'a Computed>);
 
 #[derive(Debug)]
 pub(super) struct Table {
     grouping: Grouping,
     inputs: Vec<Input>,
     accumulators: Vec<Accumulator>,
+    /// What selected rows must fulfil besides.
+    condition: Option<Evaluation>,
     codes: Vec<u32>,
     rows: Vec<u32>,
+    left: Vec<u32>,
     /// Whether it has seen a segment at all.
     pub(super) is_open: bool,
 }
@@ -38,23 +46,31 @@ impl Table {
         expected_rows: usize,
     ) -> Result<Self> {
         let columns = &plan.source.columns;
-        let mut read = plan.folds.iter().filter_map(Fold::column).collect::<Vec<_>>();
-        read.sort_unstable();
-        read.dedup();
-        let numbering = |column| numberings.iter().find(|(numbered, _)| *numbered == column).map(|(_, found)| found);
-        let inputs = read.iter().map(|&column| Input::new(column, numbering(column).cloned()));
-        let accumulators = plan.folds.iter().map(|fold| {
-            let at = fold.column().and_then(|column| read.binary_search(&column).ok());
-            let described = fold.column().and_then(|column| columns.column(column));
-            let limit = fold.column().and_then(numbering).map_or(0, Numbering::limit);
-            Accumulator::new(*fold, at, described.map(|column| column.column_type), limit)
-        });
+        let mut inputs: Vec<(Read<'_>, Input)> = Vec::new();
+        let mut accumulators = Vec::with_capacity(plan.folds.len());
+        for fold in &plan.folds {
+            let read = (fold.argument.as_ref(), fold.filter.as_ref());
+            let numbering = fold.column().and_then(|column| numberings.iter().find(|(known, _)| *known == column));
+            let numbering = numbering.map(|(_, numbering)| numbering);
+            let limit = numbering.map_or(0, Numbering::limit);
+            let at = match inputs.iter().position(|(known, _)| *known == read) {
+                _ if read == (None, None) => None,
+                Some(at) => Some(at),
+                None => {
+                    inputs.push((read, Input::new(read.0, read.1, columns, numbering.cloned())));
+                    Some(inputs.len() - 1)
+                }
+            };
+            accumulators.push(Accumulator::new(fold.kind, at, fold.input_type(columns), limit)?);
+        }
         Ok(Self {
-            inputs: inputs.collect(),
-            accumulators: accumulators.collect::<Result<Vec<_>>>()?,
+            inputs: inputs.into_iter().map(|(_, input)| input).collect(),
+            accumulators,
             grouping: Grouping::new(&plan.keys, spaces, columns, expected_rows)?,
+            condition: plan.condition.clone().map(|condition| Evaluation::new(condition, columns)),
             codes: Vec::new(),
             rows: Vec::new(),
+            left: Vec::new(),
             is_open: false,
         })
     }
@@ -64,6 +80,9 @@ impl Table {
         let segment: &dyn Segment = plan.source.segments[index].segment.as_ref();
         let columns = &plan.source.columns;
         self.is_open = true;
+        if let Some(condition) = &mut self.condition {
+            condition.open(segment, columns)?;
+        }
         for input in &mut self.inputs {
             input.open(segment, place, columns)?;
         }
@@ -108,7 +127,7 @@ impl Table {
         let rows = match bound.select(block, num_rows, &mut self.codes)? {
             Selected::Nothing => return Ok(true),
             Selected::All => {
-                if self.fold_summary(block, len)? {
+                if self.condition.is_none() && self.fold_summary(block, len)? {
                     return Ok(true);
                 }
                 Rows::All(len)
@@ -116,6 +135,16 @@ impl Table {
             Selected::Some(bits) => {
                 Selected::rows_into(&bits, &mut self.rows);
                 Rows::Some(&self.rows)
+            }
+        };
+        let rows = match &mut self.condition {
+            None => rows,
+            Some(condition) => {
+                condition.filter(block, rows, &mut self.left)?;
+                if self.left.is_empty() {
+                    return Ok(true);
+                }
+                Rows::Some(&self.left)
             }
         };
         if !self.grouping.load(block, rows)? {

@@ -20,6 +20,7 @@ use super::run::{Folded, Outcome, Run};
 use super::stream::Plan;
 use super::{Fold, GroupKey, described, scan_of};
 use crate::error::Error;
+use crate::exec::computed::Computed;
 use crate::exec::reader::Values;
 use crate::exec::scan_work::Executions;
 
@@ -43,6 +44,8 @@ pub struct SegmentGroupExec {
     scan: Arc<dyn ExecutionPlan>,
     keys: Vec<GroupKey>,
     folds: Vec<Fold>,
+    /// What selected rows must fulfil besides.
+    condition: Option<Computed>,
     /// DataFusion's plan for the same, over the same scan.
     otherwise: Arc<dyn ExecutionPlan>,
     top: Option<Top>,
@@ -58,6 +61,7 @@ impl SegmentGroupExec {
         scan: Arc<dyn ExecutionPlan>,
         keys: Vec<GroupKey>,
         folds: Vec<Fold>,
+        condition: Option<Computed>,
         otherwise: Arc<dyn ExecutionPlan>,
     ) -> Result<Self> {
         let partitions = if keys.is_empty() { 1 } else { scan_of(&scan)?.num_partitions() };
@@ -72,6 +76,7 @@ impl SegmentGroupExec {
             scan,
             keys,
             folds,
+            condition,
             otherwise,
             top: None,
             properties: Arc::new(properties),
@@ -82,8 +87,7 @@ impl SegmentGroupExec {
 
     /// The same, but only groups that may be among the first are given out.
     pub fn with_top(&self, top: Top) -> Result<Self> {
-        let same =
-            Self::new(Arc::clone(&self.scan), self.keys.clone(), self.folds.clone(), Arc::clone(&self.otherwise))?;
+        let same = self.over(Arc::clone(&self.scan), Arc::clone(&self.otherwise))?;
         Ok(Self { top: Some(top), ..same })
     }
 
@@ -99,8 +103,12 @@ impl SegmentGroupExec {
         &self.folds
     }
 
+    pub fn condition(&self) -> Option<&Computed> {
+        self.condition.as_ref()
+    }
+
     fn over(&self, scan: Arc<dyn ExecutionPlan>, otherwise: Arc<dyn ExecutionPlan>) -> Result<Self> {
-        let same = Self::new(scan, self.keys.clone(), self.folds.clone(), otherwise)?;
+        let same = Self::new(scan, self.keys.clone(), self.folds.clone(), self.condition.clone(), otherwise)?;
         Ok(Self { top: self.top, ..same })
     }
 }
@@ -113,6 +121,9 @@ impl DisplayAs for SegmentGroupExec {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
                 write!(f, "SegmentGroupExec: gby=[{keys}], aggr=[{folds}]")?;
             }
+        }
+        if let Some(condition) = &self.condition {
+            write!(f, ", filter=[{}]", condition.expr)?;
         }
         if let Some(top) = &self.top {
             let direction = if top.descending { "greatest" } else { "least" };
@@ -170,7 +181,7 @@ impl ExecutionPlan for SegmentGroupExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        super::apply_to_keys(&self.keys, f)
+        super::apply_to_all(&self.keys, &self.folds, self.condition.as_ref(), f)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -180,6 +191,7 @@ impl ExecutionPlan for SegmentGroupExec {
             source: Arc::clone(scan.source()),
             keys: self.keys.clone(),
             folds: self.folds.clone(),
+            condition: self.condition.clone(),
             schema: self.schema(),
             state_counts: Vec::new(),
             batch_size: context.session_config().batch_size(),

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::Result;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::BaselineMetrics;
 
 use super::{ScanSource, SegmentScanExec};
 use crate::exec::block_pruning::BlockPruning;
+use crate::exec::computed::Evaluation;
 use crate::exec::morsel::{Direction, Morsel};
 use crate::exec::reader::{Reader, Rows};
 use crate::exec::scan_work::ScanWork;
@@ -34,9 +35,12 @@ pub(super) struct ScanStream {
     waiting: Option<Morsel>,
     output: VecDeque<RecordBatch>,
     pruning: Option<BlockPruning>,
+    /// What rows must fulfil, asked one after the other before the others' values are read.
+    conditions: Vec<Evaluation>,
     ended: bool,
     codes: Vec<u32>,
     rows: Vec<u32>,
+    left_rows: Vec<u32>,
     metrics: BaselineMetrics,
 }
 
@@ -57,8 +61,16 @@ impl ScanStream {
         work: Arc<ScanWork>,
         batch_size: usize,
         metrics: BaselineMetrics,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let skips_by = scan.condition.iter().chain(&scan.dynamic_filters);
+        let mut conditions = Vec::new();
+        for condition in skips_by.clone() {
+            if let Some(computed) = scan.computed(condition, DataType::Boolean)? {
+                conditions.push(Evaluation::new(computed, &scan.source.columns));
+            }
+        }
+        let pruning = BlockPruning::new(&skips_by.cloned().collect::<Vec<_>>(), scan.schema());
+        Ok(Self {
             source: Arc::clone(&scan.source),
             projection: scan.projection.clone(),
             schema: scan.schema(),
@@ -70,12 +82,14 @@ impl ScanStream {
             blocks: VecDeque::new(),
             waiting: None,
             output: VecDeque::new(),
-            pruning: BlockPruning::new(&scan.dynamic_filters, scan.schema()),
+            pruning,
+            conditions,
             ended: false,
             codes: Vec::new(),
             rows: Vec::new(),
+            left_rows: Vec::new(),
             metrics,
-        }
+        })
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -124,6 +138,10 @@ impl ScanStream {
         if self.current.is_none() {
             self.current =
                 Some(OpenSegment::new(&self.source, &self.projection, morsel.segment, self.pruning.is_some())?);
+            let segment: &dyn Segment = self.source.segments[morsel.segment].segment.as_ref();
+            for condition in &mut self.conditions {
+                condition.open(segment, &self.source.columns)?;
+            }
         }
         self.blocks = morsel.blocks.collect();
         if self.direction == Direction::Backward {
@@ -156,14 +174,21 @@ impl ScanStream {
         let bound =
             self.work.bound(current.index, visible, self.source.predicate.as_ref(), &self.source.columns).await?;
         let _timer = self.metrics.elapsed_compute().timer();
-        let rows = match bound.select(block, current.num_rows, &mut self.codes)? {
+        let mut all = None;
+        match bound.select(block, current.num_rows, &mut self.codes)? {
             Selected::Nothing => return Ok(()),
-            Selected::All => Rows::All(block_range(block, current.num_rows).len()),
-            Selected::Some(bits) => {
-                Selected::rows_into(&bits, &mut self.rows);
-                Rows::Some(&self.rows)
-            }
-        };
+            Selected::All => all = Some(block_range(block, current.num_rows).len()),
+            Selected::Some(bits) => Selected::rows_into(&bits, &mut self.rows),
+        }
+        for condition in &mut self.conditions {
+            let rows = all.take().map_or(Rows::Some(&self.rows), Rows::All);
+            condition.filter(block, rows, &mut self.left_rows)?;
+            std::mem::swap(&mut self.rows, &mut self.left_rows);
+        }
+        let rows = all.map_or(Rows::Some(&self.rows), Rows::All);
+        if rows.len() == 0 {
+            return Ok(());
+        }
         current.gathered += rows.len();
         for reader in &mut current.readers {
             reader.append(block, rows)?;
