@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod binary;
+mod clients;
 mod druid;
 mod examples;
 mod harness;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         oracle::trials(),
         examples::trials(),
         binary::trials(),
+        clients::trials(),
         metadata::trials(),
         object_storage::trials(),
         druid::trials(),

@@ -46,7 +46,7 @@ pub use open::{DatabaseBuilder, Opening};
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
-use crate::store::{Lease, MetadataStore, SegmentRecord, TaskRecord};
+use crate::store::{Lease, MetadataStore, SegmentRecord, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
 /// A database in a directory of this machine. Clones are the same database.
@@ -165,6 +165,21 @@ impl Database {
     /// The latest tasks, newest first.
     pub async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>> {
         self.inner.store.tasks(limit).await
+    }
+
+    /// Who may log in, in the order of their names. A door asks whoever enters it for a password once there is one.
+    pub async fn users(&self) -> Result<Vec<UserRecord>> {
+        self.inner.store.users().await
+    }
+
+    /// Records a user, in place of what was recorded under the name before.
+    pub async fn save_user(&self, user: &UserRecord) -> Result<()> {
+        self.inner.store.save_user(user).await
+    }
+
+    /// Forgets a user; `false` if there is none of that name.
+    pub async fn remove_user(&self, name: &str) -> Result<bool> {
+        self.inner.store.remove_user(name).await
     }
 
     /// Marks unused all segments of a data source that lie within `within`: they vanish from queries; their files stay

@@ -38,7 +38,7 @@ pub(crate) use record::join;
 pub use record::{
     AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
     Overlap, Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord,
-    TaskStatus,
+    TaskStatus, UserRecord,
 };
 pub use url::MetadataUrl;
 
@@ -112,6 +112,15 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// The latest tasks, newest first.
     async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>>;
+
+    /// Who may log in, in the order of their names.
+    async fn users(&self) -> Result<Vec<UserRecord>>;
+
+    /// Records a user, in place of what was recorded under the name before.
+    async fn save_user(&self, user: &UserRecord) -> Result<()>;
+
+    /// Forgets a user; `false` if there is none of that name.
+    async fn remove_user(&self, name: &str) -> Result<bool>;
 
     /// Takes a lease that nobody holds, or that this holder holds already, by the clock of the database.
     async fn acquire_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome>;

@@ -5,9 +5,16 @@
 
 mod argument;
 pub mod arithmetic;
+mod by_row;
 mod date_trunc;
+mod div;
+mod format;
+mod interval;
+mod make_timestamp;
+mod md5;
 mod millis_to_timestamp;
 mod pattern;
+mod regexp;
 pub mod round_whole;
 mod time_ceil;
 mod time_extract;
@@ -17,9 +24,11 @@ mod time_in_interval;
 mod time_parse;
 mod time_shift;
 mod timestamp_to_millis;
+mod timezone;
 mod to_char;
 mod to_date;
 mod to_timestamp;
+mod width_bucket;
 
 use std::sync::Arc;
 
@@ -30,6 +39,10 @@ use datafusion::logical_expr::ScalarUDF;
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let named = [
         date_trunc::date_trunc(),
+        div::div(),
+        format::format(),
+        make_timestamp::make_timestamp(),
+        md5::md5(),
         millis_to_timestamp::millis_to_timestamp(),
         round_whole::round_whole(),
         time_ceil::time_ceil(),
@@ -40,10 +53,19 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         time_parse::time_parse(),
         time_shift::time_shift(),
         timestamp_to_millis::timestamp_to_millis(),
+        timezone::timezone(),
         to_char::to_char(),
         to_date::to_date(),
         to_timestamp::to_timestamp(),
+        width_bucket::width_bucket(),
     ];
     let aliased = [signum().as_ref().clone().with_aliases(["sign"])];
-    named.into_iter().chain(aliased).map(Arc::new).chain(arithmetic::all()).collect()
+    named
+        .into_iter()
+        .chain(interval::all())
+        .chain(regexp::all())
+        .chain(aliased)
+        .map(Arc::new)
+        .chain(arithmetic::all())
+        .collect()
 }

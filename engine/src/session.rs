@@ -5,15 +5,18 @@
 //! shared by all sessions of a process and bounds what they use; a [`Session`] belongs to one connection.
 //!
 //! Invariants: a statement that could write a file, make an object or change what another session sees never reaches
-//! the planner. Every name that reaches the planner is spelled as its column, table or alias is. What may be set is
+//! the planner, but for tables and views of the session itself. Every name that reaches the planner is spelled as its column, table or alias is. What may be set is
 //! set for one session only.
 
 mod bind;
+mod cancel;
 mod error;
+mod explain;
 mod label;
 mod rule;
 mod spelling;
 mod statement;
+mod temporary;
 mod time_type;
 mod variable;
 
@@ -22,22 +25,33 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::config::Dialect as ParserDialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool, UnboundedMemoryPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
+use futures::StreamExt;
 
 pub use datafusion::sql::sqlparser::ast::Statement;
 
+pub use self::cancel::Cancel;
+use self::cancel::Canceling;
 pub use self::error::error_from_datafusion;
 pub use self::label::output_label;
+pub use self::temporary::TEMPORARY_SCHEMA;
+use self::temporary::{Adopted, Temporary, WithTemporary};
 pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
 use crate::exec::OrdinalCache;
@@ -168,8 +182,10 @@ pub struct SessionOptions {
     pub approximate_count_distinct: Option<bool>,
     /// Asked first about every statement; the server's changes to the queries that PostgreSQL's tools send.
     pub rewriters: Vec<Arc<dyn StatementRewriter>>,
-    /// The schemas in which an unqualified table is looked for after [`SCHEMA`].
+    /// The schemas in which an unqualified table is looked for after [`TEMPORARY_SCHEMA`] and [`SCHEMA`].
     pub search_path: Vec<String>,
+    /// Whether it may make tables and views of its own. Of no use to a session of one statement.
+    pub temporary: bool,
 }
 
 impl Default for SessionOptions {
@@ -180,6 +196,7 @@ impl Default for SessionOptions {
             approximate_count_distinct: None,
             rewriters: Vec::new(),
             search_path: vec!["pg_catalog".to_string()],
+            temporary: true,
         }
     }
 }
@@ -193,6 +210,7 @@ pub trait StatementRewriter: fmt::Debug + Send + Sync {
 pub struct Session {
     context: SessionContext,
     options: SessionOptions,
+    temporary: Temporary,
 }
 
 impl fmt::Debug for Session {
@@ -204,6 +222,8 @@ impl fmt::Debug for Session {
 impl Session {
     /// A session over `schemas` as the catalog [`CATALOG`].
     pub fn new(runtime: &Arc<Runtime>, schemas: Arc<dyn CatalogProvider>, options: SessionOptions) -> Self {
+        let temporary = Temporary::default();
+        let schemas = Arc::new(WithTemporary { schemas, temporary: temporary.schema() });
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_string(), schemas);
         let mut state = runtime.template.clone();
@@ -213,7 +233,7 @@ impl Session {
             settings.approximate_count_distinct = approximate;
         }
         state.config_mut().options_mut().extensions.insert(settings);
-        Self { context: SessionContext::new_with_state(state), options }
+        Self { context: SessionContext::new_with_state(state), options, temporary }
     }
 
     /// The statements of a text, in PostgreSQL's dialect with Druid's additions. An empty text has none.
@@ -222,19 +242,27 @@ impl Session {
         statement::parse(sql)
     }
 
-    /// What a statement does, ready to [`Self::execute`]. Statements that write, make or drop anything are refused;
-    /// transactions, cursors and PostgreSQL's own settings are the server's.
+    /// What a statement does, ready to [`Self::execute`]. Statements that write, make or drop anything but tables and
+    /// views of the session are refused; transactions, cursors and PostgreSQL's own settings are the server's.
     ///
-    /// The fields of the plan's schema have unique names; what a column is called is [`output_label`]'s answer.
+    /// The fields of the plan's schema have unique names; what a column is called is [`output_label`]'s answer. What the
+    /// answer looks like is [`Self::output_schema`]'s.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let mut statement = statement;
+        self.plan_within(statement, 0).await
+    }
+
+    /// Plans a statement that lies within so many views.
+    async fn plan_within(&self, mut statement: Statement, depth: usize) -> Result<LogicalPlan> {
         for rewriter in &self.options.rewriters {
             statement = rewriter.rewrite(statement)?;
         }
         if let Some(plan) = variable::plan(&self.context, &statement)? {
             return Ok(plan);
         }
-        statement::check(&statement)?;
+        let format = explain::take_options(&mut statement)?;
+        let adopted = self.adopt(&mut statement)?;
+        statement::check(&statement, adopted != Adopted::No)?;
+        self.refresh_views(&statement, depth).await?;
         let mut state = self.context.state();
         let settings = HengeOptions::of(state.config_options());
         spelling::rewrite(&mut statement, &settings)?;
@@ -245,13 +273,124 @@ impl Session {
         state.config_mut().options_mut().sql_parser.default_null_ordering = nulls.to_owned();
         let labels = bind::bind(&mut statement, &state, &self.options).await?;
         let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await;
-        label::attach(plan.map_err(error_from_datafusion)?, labels)
+        let mut plan = label::attach(plan.map_err(error_from_datafusion)?, labels)?;
+        if format == explain::Format::Json {
+            explain::in_json(&mut plan);
+        }
+        if let (Adopted::View(text), LogicalPlan::Ddl(DdlStatement::CreateView(view))) = (adopted, &mut plan) {
+            view.definition = Some(text);
+        }
+        Ok(plan)
     }
 
-    /// The answer, batch by batch. Dropping the stream ends the query.
+    fn adopt(&self, statement: &mut Statement) -> Result<Adopted> {
+        if !self.options.temporary {
+            return Ok(Adopted::No);
+        }
+        let schema = self.context.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
+        self.temporary.adopt(statement, |name| schema.as_ref().is_some_and(|schema| schema.table_exist(name)))
+    }
+
+    /// Plans the views of the session that a statement uses, over what is there now.
+    async fn refresh_views(&self, statement: &Statement, depth: usize) -> Result<()> {
+        for (name, text) in self.temporary.views_of(statement) {
+            if depth >= temporary::VIEW_DEPTH {
+                let message = format!("view `{name}` lies within too many views, or within itself");
+                return Err(Error::invalid_input(message).with_sqlstate("42P17"));
+            }
+            let Some(query) = self.parse(&text)?.pop() else { continue };
+            let plan = Box::pin(self.plan_within(query, depth + 1)).await?;
+            self.temporary.show_view(&name, plan, &text)?;
+        }
+        Ok(())
+    }
+
+    /// What the rows of an answer look like; `None` if a plan gives no rows but does something.
+    pub fn output_schema(&self, plan: &LogicalPlan) -> Option<SchemaRef> {
+        match plan {
+            LogicalPlan::Statement(_) | LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) => None,
+            plan if self.explains(plan) => Some(explain::schema()),
+            plan => Some(Arc::clone(plan.schema().inner())),
+        }
+    }
+
+    /// PostgreSQL shows a plan line by line; Druid's dialect leaves it as DataFusion has it.
+    fn explains(&self, plan: &LogicalPlan) -> bool {
+        let settings = HengeOptions::of(self.context.state_ref().read().config_options());
+        settings.dialect == SqlDialect::PostgreSql && explain::is_text(plan)
+    }
+
+    /// The answer, batch by batch. Dropping the stream ends the query. A plan that gives no rows but makes or fills
+    /// something has done it once this returns; the answer then is as many rows without columns as it has put in.
     pub async fn execute(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        self.execute_until(plan, &Cancel::default()).await
+    }
+
+    /// The same, of a query that `cancel` can end from elsewhere.
+    pub async fn execute_until(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<SendableRecordBatchStream> {
+        match &plan {
+            LogicalPlan::Ddl(ddl) => one_batch(temporary::counted(self.define(ddl, cancel).await?)?),
+            LogicalPlan::Dml(dml) => {
+                let batches = self.collect(dml.input.as_ref().clone(), cancel).await?;
+                let rows = batches.iter().map(RecordBatch::num_rows).sum();
+                self.temporary.insert(&dml.table_name, batches)?;
+                one_batch(temporary::counted(rows)?)
+            }
+            _ if self.explains(&plan) => {
+                let kind = explain::Kind::of(&plan);
+                one_batch(explain::lines(&self.collect(plan, cancel).await?, kind)?)
+            }
+            _ => self.stream(plan, cancel).await,
+        }
+    }
+
+    /// Makes or drops something of the session. Says how many rows were put into it.
+    async fn define(&self, ddl: &DdlStatement, cancel: &Cancel) -> Result<usize> {
+        match ddl {
+            DdlStatement::CreateMemoryTable(table) => {
+                if !self.temporary.may_create(&table.name, table.if_not_exists)? {
+                    return Ok(0);
+                }
+                let batches = self.collect(table.input.as_ref().clone(), cancel).await?;
+                let rows = batches.iter().map(RecordBatch::num_rows).sum();
+                let pool = &self.context.runtime_env().memory_pool;
+                self.temporary.create_table(&table.name, table.input.schema().as_arrow(), batches, pool)?;
+                Ok(rows)
+            }
+            DdlStatement::CreateView(view) => {
+                let text = view.definition.as_deref().unwrap_or_default();
+                self.temporary.create_view(&view.name, &view.input, text, view.or_replace)?;
+                Ok(0)
+            }
+            DdlStatement::DropTable(table) => self.temporary.drop_object(&table.name, table.if_exists).map(|()| 0),
+            DdlStatement::DropView(view) => self.temporary.drop_object(&view.name, view.if_exists).map(|()| 0),
+            other => Err(Error::defensive(format!("`{}` was planned", other.name()))),
+        }
+    }
+
+    /// Forgets the tables and views that the session has made.
+    pub fn drop_temporary(&self) {
+        self.temporary.clear();
+    }
+
+    async fn stream(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<SendableRecordBatchStream> {
         let frame = self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)?;
-        frame.execute_stream().await.map_err(error_from_datafusion)
+        let context = Arc::new(frame.task_ctx());
+        let plan = cancel::watch(frame.create_physical_plan().await.map_err(error_from_datafusion)?, cancel)?;
+        let stream = execute_stream(plan, context).map_err(error_from_datafusion)?;
+        Ok(Box::pin(Canceling { stream, cancel: cancel.clone() }))
+    }
+
+    async fn collect(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        let mut stream = self.stream(plan, cancel).await?;
+        let held = MemoryConsumer::new("rows of a statement").register(&self.context.runtime_env().memory_pool);
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(error_from_datafusion)?;
+            held.try_grow(batch.get_array_memory_size()).map_err(error_from_datafusion)?;
+            batches.push(batch);
+        }
+        Ok(batches)
     }
 
     /// One statement as a frame, for programs that go on from there.
@@ -265,6 +404,10 @@ impl Session {
                 .with_sqlstate("42601"));
         }
         let plan = self.plan(statement).await?;
+        if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Dml(_)) {
+            self.execute(plan).await?;
+            return self.context.read_empty().map_err(error_from_datafusion);
+        }
         self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)
     }
 
@@ -276,6 +419,11 @@ impl Session {
     pub fn options(&self) -> &SessionOptions {
         &self.options
     }
+}
+
+fn one_batch(batch: RecordBatch) -> Result<SendableRecordBatchStream> {
+    let stream = MemoryStream::try_new(vec![batch.clone()], batch.schema(), None).map_err(error_from_datafusion)?;
+    Ok(Box::pin(stream))
 }
 
 #[cfg(test)]

@@ -9,14 +9,15 @@ mod remote;
 mod segment;
 mod serve;
 mod sql;
+mod user;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use henge_catalog::Database;
 use henge_catalog::database::{Holder, Opening};
+use henge_catalog::{Database, DatabaseBuilder};
 use henge_engine::{Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
@@ -55,6 +56,9 @@ enum Command {
     Import(import::Import),
     /// Ask a query, of a running server or of a data directory
     Sql(sql::Sql),
+    /// Say who may log in; without users everybody on this machine may
+    #[command(subcommand)]
+    User(user::User),
     /// Look into segment files
     #[command(subcommand)]
     Segment(segment::Segment),
@@ -73,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Ingest(ingest) => ingest.run(),
         Command::Import(import) => import.run(),
         Command::Sql(sql) => sql.run(),
+        Command::User(user) => user.run(),
         Command::Segment(segment) => segment.run(),
         Command::Generate(generate) => generate.run(),
     };
@@ -142,6 +147,10 @@ impl Runtimes {
 
 /// Opens the database as `config` says; an outcome if another process has it.
 async fn open(config: &Config) -> Result<Opening> {
+    builder(config).try_open().await
+}
+
+fn builder(config: &Config) -> DatabaseBuilder {
     let mut builder =
         Database::builder(config.data_dir.clone()).threads(config.threads).store_options(config.store_options.clone());
     if let Some(url) = &config.metadata {
@@ -156,7 +165,7 @@ async fn open(config: &Config) -> Result<Opening> {
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
     }
-    builder.try_open().await
+    builder
 }
 
 /// The error of a command that needs the directory for itself.

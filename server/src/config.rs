@@ -37,7 +37,7 @@ pub struct Options {
     /// commas between them; `*` is all [default: none]
     #[arg(long, env = "HENGE_DRUID_EMPTY_IS_NULL", value_name = "NAMES", help_heading = "Server")]
     pub druid_empty_is_null: Option<String>,
-    /// Address to listen on. There are no passwords yet, so only this machine can connect by default [default: 127.0.0.1]
+    /// Address to listen on. Another one than this machine's own needs users: see `henge user add` [default: 127.0.0.1]
     #[arg(long, env = "HENGE_HOST", value_name = "ADDRESS", help_heading = "Server")]
     pub host: Option<IpAddr>,
     /// Port for PostgreSQL clients; 0 takes a free one and prints it [default: 5433]
@@ -61,13 +61,26 @@ pub struct Options {
     /// What this process does. Only `all` is built so far [default: all]
     #[arg(long, env = "HENGE_ROLE", value_name = "ROLE", help_heading = "Server")]
     pub role: Option<String>,
-    /// Listen on an address that other machines reach although nobody is asked for a password
+    /// Certificate (PEM, with those that vouch for it) by which connections are encrypted; needs `--tls-key`
+    #[arg(long, env = "HENGE_TLS_CERT", value_name = "FILE", help_heading = "Server")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, env = "HENGE_TLS_KEY", value_name = "FILE", help_heading = "Server")]
+    pub tls_key: Option<PathBuf>,
+    /// Let everybody in from other machines as long as there are no users
     #[arg(long, env = "HENGE_ALLOW_REMOTE_WITHOUT_PASSWORD", num_args = 0..=1, default_missing_value = "true", help_heading = "Server")]
     pub allow_remote_without_password: Option<bool>,
     /// File with these options in TOML, named as the flags are: pg-port = 5433
     #[arg(long, env = "HENGE_CONFIG", value_name = "FILE", help_heading = "Server")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+}
+
+/// The files of a certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// A text that is not shown, since it may hold a password.
@@ -106,6 +119,9 @@ pub struct Config {
     pub memory_limit_bytes: Option<usize>,
     pub threads: NonZeroUsize,
     pub max_connections: usize,
+    /// Whether everybody may enter while there are no users.
+    pub trusts: bool,
+    pub tls: Option<TlsFiles>,
     /// How object stores are reached, from the environment variables that their own tools use.
     pub store_options: StoreOptions,
 }
@@ -134,6 +150,8 @@ impl Options {
             memory_limit: self.memory_limit.or(file.memory_limit),
             threads: self.threads.or(file.threads),
             max_connections: self.max_connections.or(file.max_connections),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
             role: self.role.or(file.role),
             allow_remote_without_password: self.allow_remote_without_password.or(file.allow_remote_without_password),
             config: self.config,
@@ -147,12 +165,11 @@ impl Options {
             )));
         }
         let host = self.host.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-        if !host.is_loopback() && self.allow_remote_without_password != Some(true) {
-            return Err(Error::invalid_input(format!(
-                "`--host {host}` would let other machines in without a password; stay on 127.0.0.1, or add \
-                 `--allow-remote-without-password` if the network is trusted"
-            )));
-        }
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) => None,
+            _ => return Err(Error::invalid_input("`--tls-cert` and `--tls-key` are given together or not at all")),
+        };
         // Nowhere else is the environment read.
         #[allow(clippy::disallowed_methods)]
         let environment = std::env::vars_os();
@@ -173,6 +190,8 @@ impl Options {
             memory_limit_bytes,
             threads: self.threads.unwrap_or_else(cores),
             max_connections: self.max_connections.map_or(500, NonZeroUsize::get),
+            trusts: host.is_loopback() || self.allow_remote_without_password == Some(true),
+            tls,
             store_options: store_options(environment),
         })
     }
@@ -246,11 +265,18 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_let_in_only_by_an_explicit_word() {
+    fn other_machines_are_trusted_only_by_an_explicit_word() {
         let open = Options { host: Some(IpAddr::from([0, 0, 0, 0])), ..Options::default() };
-        assert!(open.clone().check().is_err());
+        assert!(!open.clone().check().unwrap().trusts);
         let allowed = Options { allow_remote_without_password: Some(true), ..open };
-        assert!(allowed.check().is_ok());
+        assert!(allowed.check().unwrap().trusts);
+        assert!(Options::default().check().unwrap().trusts);
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let half = Options { tls_cert: Some("cert.pem".into()), ..Options::default() };
+        assert!(half.check().unwrap_err().to_string().contains("--tls-key"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The HTTP front door: JSON to a call and back. Paths are Druid's.
 
 mod body;
+mod listener;
+mod login;
 mod page;
 mod sql;
 mod status;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use henge_catalog::Database;
@@ -23,6 +26,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::listener::Encrypting;
+use crate::auth::Auth;
+use crate::auth::tls::Tls;
 use crate::error::{http_status, public_message};
 
 /// What the endpoints share.
@@ -31,18 +37,27 @@ pub struct Api {
     database: Database,
     queries: Handle,
     pg: SocketAddr,
+    auth: Arc<Auth>,
+    tls: Option<Tls>,
     /// Tasks that were submitted here; they end with the server.
     tasks: Mutex<JoinSet<()>>,
 }
 
 impl Api {
-    pub fn new(database: Database, queries: Handle, pg: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { database, queries, pg, tasks: Mutex::default() })
+    pub(crate) fn new(
+        database: Database,
+        queries: Handle,
+        pg: SocketAddr,
+        auth: Arc<Auth>,
+        tls: Option<Tls>,
+    ) -> Arc<Self> {
+        Arc::new(Self { database, queries, pg, auth, tls, tasks: Mutex::default() })
     }
 }
 
 /// Serves requests until `shutdown`.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
+    let listener = Encrypting { listener, tls: api.tls.clone(), arriving: JoinSet::new() };
     let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         result = async { served.await } => {
@@ -73,6 +88,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&api), login::check))
         .with_state(api)
 }
 

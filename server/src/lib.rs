@@ -1,9 +1,10 @@
 //! Everything a stranger can reach: PostgreSQL's and HTTP's front doors, configuration, the command line.
 //!
 //! Decides nothing about data: it asks the catalog and the engine. Rooms, lowest first: [`error`], [`config`],
-//! [`pgwire`] with its `pg_catalog`, [`http`], [`role`], [`command`].
+//! `auth`, [`pgwire`] with its `pg_catalog`, [`http`], [`role`], [`command`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod auth;
 pub mod command;
 pub mod config;
 pub mod error;

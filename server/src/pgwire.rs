@@ -12,6 +12,7 @@
 mod command;
 mod connection;
 mod copy;
+mod copy_in;
 mod cursor;
 mod encode;
 mod error;
@@ -19,15 +20,20 @@ mod extended;
 mod frontend;
 mod listener;
 mod parameter;
+mod password;
 mod placeholder;
 mod registry;
 mod running;
 mod setting;
 mod simple;
 mod startup;
+mod text_cast;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::pg_catalog::Extent;
 pub(crate) use encode::{Columns, Values, Zone};
-pub use listener::{Front, Sessions, serve};
+pub use listener::{Door, Front, Rows, Sessions, serve};
+pub(crate) use setting::Settings;
+pub(crate) use text_cast::install as install_text;

@@ -8,8 +8,12 @@ use henge_engine::ingest::{
     self, Cancellation, FinishedSegment, IngestOptions, IngestOutcome, IngestReport, IngestionSpec, InputSource,
     NoProgress, Progress,
 };
-use henge_engine::model::{DataSchema, SegmentId, SegmentUid, Timestamp};
+use henge_engine::model::{
+    ColumnRole, DataSchema, DimensionSchema, DimensionsSpec, GranularitySpec, MetricCombine, MetricSpec,
+    MultiValueHandling, SegmentId, SegmentSchema, SegmentUid, TIME_COLUMN, Timestamp, TimestampSpec, TransformSpec,
+};
 use henge_engine::storage::{DeepStorage, LoadSpec};
+use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
 
@@ -85,6 +89,20 @@ impl Database {
         self.run_task(spec, run, Box::new(|spec, options| ingest::run_batches(spec, batches, options))).await
     }
 
+    /// Adds rows to a data source, in its own columns: all of them or, if one of `rows` is an error, none, and the error is
+    /// given back. What is a metric stays one. Fails with `NotFound` if there is no such data source.
+    pub async fn append<B>(&self, data_source: &str, rows: B, run: IngestRun) -> Result<IngestReport>
+    where
+        B: Iterator<Item = Result<RecordBatch>> + Send + 'static,
+    {
+        let schema = self.data_source(data_source)?.schema();
+        let mut spec =
+            IngestionSpec::new(schema_to_append(data_source, &schema)?, InputSource::Inline { data: String::new() });
+        spec.io_config.append_to_existing = true;
+        spec.tuning_config.max_parse_exceptions = Some(0);
+        self.run_task(spec, run, Box::new(|spec, options| ingest::run_batches(spec, rows, options))).await
+    }
+
     /// The same for rows from a reader, called `name` in reports; the spec must say in what format they are.
     pub async fn ingest_reader(
         &self,
@@ -141,6 +159,44 @@ impl Database {
         }
         answered.await.map_err(|_| Error::canceled("the database was closed before the ingestion was done"))?
     }
+}
+
+/// How rows that have the columns of a data source become more of it, one by one.
+fn schema_to_append(data_source: &str, schema: &SegmentSchema) -> Result<DataSchema> {
+    let mut dimensions = DimensionsSpec::default();
+    let mut metrics = Vec::new();
+    for column in schema.columns() {
+        match column.role {
+            ColumnRole::Time | ColumnRole::EventTime => {}
+            ColumnRole::Dimension => {
+                let mut dimension = DimensionSchema::new(&column.name, Some(column.column_type));
+                dimension.multi_value_handling = MultiValueHandling::Array;
+                dimensions.dimensions.push(dimension);
+            }
+            ColumnRole::Metric(MetricCombine::First | MetricCombine::Last) => {
+                return Err(Error::unsupported(format!(
+                    "metric `{}` of `{data_source}` keeps the first or last of events, whose times rows do not say; \
+                     use `henge ingest`",
+                    column.name
+                )));
+            }
+            ColumnRole::Metric(combine) => metrics.push(MetricSpec {
+                name: column.name.clone(),
+                field: Some(column.name.clone()),
+                column_type: column.column_type,
+                combine,
+            }),
+        }
+    }
+    Ok(DataSchema {
+        data_source: data_source.to_owned(),
+        timestamp_spec: TimestampSpec { column: TIME_COLUMN.to_owned(), ..TimestampSpec::default() },
+        dimensions_spec: dimensions,
+        metrics_spec: metrics,
+        granularity_spec: GranularitySpec { rollup: Some(false), ..GranularitySpec::default() },
+        transform_spec: TransformSpec::default(),
+        other: serde_json::Map::new(),
+    })
 }
 
 struct CancelOnDrop(Cancellation);

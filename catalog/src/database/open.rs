@@ -125,6 +125,17 @@ impl DatabaseBuilder {
         self
     }
 
+    fn metadata_url(&self) -> MetadataUrl {
+        self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)))
+    }
+
+    /// Opens the metadata alone, also while another process has the directory: the metadata database itself keeps its
+    /// writers apart. For what is no part of the data: who may log in.
+    pub async fn open_metadata(&self) -> Result<Arc<dyn MetadataStore>> {
+        LocalDisk.create_dir_durably(&self.dir).map_err(|error| cannot_use(&self.dir, error))?;
+        self.metadata_url().open().await
+    }
+
     /// Opens the database; the directory and what belongs in it are made when missing. Fails with `Conflict` if another
     /// process has it.
     pub async fn open(self) -> Result<Database> {
@@ -146,8 +157,7 @@ impl DatabaseBuilder {
             Locking::Locked(lock) => lock,
             Locking::Held(holder) => return Ok(Opening::Held(holder)),
         };
-        let metadata = self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)));
-        let store = metadata.open().await?;
+        let store = self.metadata_url().open().await?;
         let lease = match self.metadata {
             // Others may have been told the same URL.
             Some(_) => Some(lease::take(store.as_ref(), WRITER, &node_id(&self.dir, self.clock.now())?).await?),
@@ -199,11 +209,13 @@ impl DatabaseBuilder {
     }
 }
 
+fn cannot_use(path: &Path, error: std::io::Error) -> Error {
+    Error::runtime_failure(format!("could not use `{}` as data directory", path.display())).with_source(error)
+}
+
 /// Makes the directory, locks it, and clears away what an earlier process was in the middle of.
 fn prepare(dir: &Path) -> Result<Locking> {
-    let failed = |path: &Path, error: std::io::Error| {
-        Error::runtime_failure(format!("could not use `{}` as data directory", path.display())).with_source(error)
-    };
+    let failed = cannot_use;
     LocalDisk.create_dir_durably(dir).map_err(|error| failed(dir, error))?;
     let locking = DirectoryLock::try_lock(dir)?;
     if let Locking::Locked(_) = &locking {

@@ -9,7 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::record::{
     AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
-    Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, join,
+    Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, UserRecord,
+    join,
 };
 use super::{Decide, MetadataStore};
 use crate::rule::Rule;
@@ -28,6 +29,7 @@ struct State {
     /// By load spec as JSON.
     pushes: BTreeMap<String, Push>,
     tasks: BTreeMap<String, TaskRecord>,
+    users: BTreeMap<String, UserRecord>,
     /// Rows that somebody inserted, until they are settled.
     inserted: BTreeMap<String, Inserted>,
     leases: BTreeMap<String, (Lease, Instant)>,
@@ -349,6 +351,19 @@ impl MetadataStore for MemoryStore {
         tasks.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         tasks.truncate(limit);
         Ok(tasks)
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        Ok(self.open()?.users.values().cloned().collect())
+    }
+
+    async fn save_user(&self, user: &UserRecord) -> Result<()> {
+        self.write()?.users.insert(user.name.clone(), user.clone());
+        Ok(())
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool> {
+        Ok(self.write()?.users.remove(name).is_some())
     }
 
     async fn acquire_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome> {

@@ -291,6 +291,21 @@ pub struct TaskRecord {
     pub report: Option<String>,
 }
 
+/// Someone who may log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    pub name: String,
+    /// What proves the password, in PostgreSQL's form: `SCRAM-SHA-256$iterations:salt$stored key:server key`.
+    pub verifier: String,
+    pub created: Timestamp,
+}
+
+impl fmt::Debug for UserRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserRecord").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// The same time in as few intervals as can be, in order: those that overlap or abut are joined.
 pub(crate) fn join(mut intervals: Vec<Interval>) -> Vec<Interval> {
     intervals.sort_unstable();

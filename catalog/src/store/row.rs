@@ -8,7 +8,7 @@ use henge_engine::{Error, Result};
 
 use super::dialect::Fields;
 use super::payload::{Payload, from_json};
-use super::record::{AuditEntry, Change, DataSourceRecord, HandRow, Inserted, SegmentRecord, TaskRecord};
+use super::record::{AuditEntry, Change, DataSourceRecord, HandRow, Inserted, SegmentRecord, TaskRecord, UserRecord};
 
 /// Schemas by their ids.
 pub(super) type Schemas = HashMap<String, Arc<SegmentSchema>>;
@@ -108,6 +108,10 @@ pub(super) fn task(row: &Fields) -> Result<TaskRecord> {
         payload: row.text(7)?,
         report: row.optional_text(8)?,
     })
+}
+
+pub(super) fn user(row: &Fields) -> Result<UserRecord> {
+    Ok(UserRecord { name: row.text(0)?, verifier: row.text(1)?, created: row.text(2)?.parse()? })
 }
 
 pub(super) fn audit(row: &Fields) -> Result<AuditEntry> {

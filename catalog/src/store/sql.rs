@@ -87,6 +87,10 @@ pub(super) const SELECT_TASK: &str = "SELECT id, type, dataSource, created_date,
 pub(super) const SELECT_TASKS: &str = "SELECT id, type, dataSource, created_date, status, duration_ms, error_msg, \
      payload, report FROM tasks ORDER BY created_date DESC, id DESC LIMIT ?";
 
+pub(super) const SELECT_USERS: &str = "SELECT name, verifier, created_date FROM users ORDER BY name";
+pub(super) const DELETE_USER: &str = "DELETE FROM users WHERE name = ?";
+pub(super) const INSERT_USER: &str = "INSERT INTO users (name, verifier, created_date) VALUES (?, ?, ?)";
+
 pub(super) const DELETE_RULES: &str = "DELETE FROM rules WHERE dataSource = ?";
 pub(super) const INSERT_RULES: &str = "INSERT INTO rules (dataSource, version, payload) VALUES (?, ?, ?)";
 pub(super) const SELECT_RULES: &str = "SELECT dataSource, payload FROM rules ORDER BY dataSource";

@@ -13,7 +13,7 @@ use super::dialect::{Dialect, Fields, values};
 use super::failure::{failure, retrying};
 use super::record::{
     AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Overlap, Publication, Publish,
-    Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord,
+    Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, UserRecord,
 };
 use super::row::{self, Schemas};
 use super::{Decide, MetadataStore, migration, payload, sql};
@@ -277,6 +277,20 @@ impl<D: Dialect> SqlStore<D> {
         writing.commit().await.map_err(failure::<D>)
     }
 
+    async fn save_user_once(&self, user: &UserRecord) -> Result<()> {
+        let mut writing = self.write().await?;
+        execute(&mut writing, sql::DELETE_USER, values![&user.name]).await?;
+        execute(&mut writing, sql::INSERT_USER, values![&user.name, &user.verifier, user.created]).await?;
+        writing.commit().await.map_err(failure::<D>)
+    }
+
+    async fn remove_user_once(&self, name: &str) -> Result<bool> {
+        let mut writing = self.write().await?;
+        let removed = execute(&mut writing, sql::DELETE_USER, values![name]).await?;
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(removed > 0)
+    }
+
     async fn acquire_once(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome> {
         // Not through the fence: this is how a lease is had.
         let mut writing = self.writer.begin_with(D::BEGIN_WRITE.into_sql_str()).await.map_err(failure::<D>)?;
@@ -406,6 +420,19 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = retrying!(D, self.ask(sql::SELECT_TASKS, values![limit]))?;
         rows.iter().map(row::task).collect()
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        let rows = retrying!(D, self.ask(sql::SELECT_USERS, values![]))?;
+        rows.iter().map(row::user).collect()
+    }
+
+    async fn save_user(&self, user: &UserRecord) -> Result<()> {
+        retrying!(D, self.save_user_once(user))
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool> {
+        retrying!(D, self.remove_user_once(name))
     }
 
     async fn acquire_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<LeaseOutcome> {

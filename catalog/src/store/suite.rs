@@ -223,6 +223,24 @@ async fn tasks_are_replaced_and_listed_newest_first(fixture: &Fixture) -> Result
     Ok(())
 }
 
+async fn users_are_replaced_listed_by_name_and_removed(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let user = |name: &str, verifier: &str| UserRecord {
+        name: name.to_owned(),
+        verifier: verifier.to_owned(),
+        created: time("2026-01-01"),
+    };
+    assert!(store.users().await?.is_empty());
+    store.save_user(&user("zoe", "1")).await?;
+    store.save_user(&user("amy", "2")).await?;
+    store.save_user(&user("zoe", "3")).await?;
+    assert_eq!(store.users().await?, [user("amy", "2"), user("zoe", "3")]);
+    assert!(store.remove_user("amy").await?);
+    assert!(!store.remove_user("amy").await?);
+    assert_eq!(store.users().await?, [user("zoe", "3")]);
+    Ok(())
+}
+
 /// The process that put files into deep storage must not publish them once another has begun to remove them.
 async fn files_taken_for_left_behind_are_not_published(fixture: &Fixture) -> Result<()> {
     let store = fixture.store.as_ref();
@@ -499,6 +517,7 @@ suite!(
     a_decision_sees_what_overlaps_and_what_overlaps_that,
     killing_spares_what_is_used_in_use_or_shared_and_burns_the_id,
     tasks_are_replaced_and_listed_newest_first,
+    users_are_replaced_listed_by_name_and_removed,
     files_taken_for_left_behind_are_not_published,
     concurrent_publications_come_in_one_order,
     of_the_same_publication_at_once_one_is_done,

@@ -3,10 +3,13 @@
 //! Invariant: a letter that is not known is an error when the pattern is read; nothing is copied in silence.
 
 mod joda;
+mod number;
 mod parse;
 mod template;
 
 use chrono::{Datelike, NaiveDateTime, Timelike};
+
+pub(in crate::function) use number::NumberTemplate;
 
 pub(super) const MONTHS: [&str; 12] = [
     "January",

@@ -10,13 +10,14 @@
 
 mod expression;
 mod label;
+mod otherwise;
 mod query;
 mod relation;
 mod scope;
 mod table;
 
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{Ident, Statement};
+use datafusion::sql::sqlparser::ast::{CreateTable, CreateView, Ident, Insert, Statement};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use self::query::Binder;
@@ -48,19 +49,30 @@ pub(super) async fn bind(
             binder.table_name(table_name)?;
             Ok(None)
         }
+        // Of the session's own tables and views only the queries that fill them hold names to bind.
+        Statement::CreateTable(CreateTable { query: Some(query), .. })
+        | Statement::CreateView(CreateView { query, .. })
+        | Statement::Insert(Insert { source: Some(query), .. }) => {
+            binder.query(query)?;
+            Ok(None)
+        }
         _ => Ok(None),
     }
 }
 
 /// What a name was found to be among some candidates.
-enum Match<T> {
+pub(super) enum Match<T> {
     One(T),
     Many(Vec<T>),
     None,
 }
 
 /// The candidates whose name is `wanted`, or else those whose name differs from it only in case.
-fn find<T>(wanted: &str, candidates: impl Iterator<Item = T> + Clone, name: impl Fn(&T) -> &str) -> Match<T> {
+pub(super) fn find<T>(
+    wanted: &str,
+    candidates: impl Iterator<Item = T> + Clone,
+    name: impl Fn(&T) -> &str,
+) -> Match<T> {
     let mut found: Vec<T> = candidates.clone().filter(|candidate| name(candidate) == wanted).collect();
     if found.is_empty() {
         let folded = wanted.to_lowercase();

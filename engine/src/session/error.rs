@@ -73,6 +73,12 @@ fn external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
             Ok(theirs) => error_from_datafusion(*theirs),
             Err(source) => match source.downcast::<ArrowError>() {
                 Ok(arrow_error) => arrow(*arrow_error),
+                // Of several versions of several crates, which have these words in common.
+                Err(source) if source.to_string().starts_with("regex parse error") => {
+                    let first = source.to_string().lines().last().unwrap_or_default().to_string();
+                    Error::invalid_input(format!("invalid regular expression: {}", first.trim_start_matches("error: ")))
+                        .with_sqlstate("2201B")
+                }
                 Err(source) => Error::runtime_failure("the query failed").with_source(source),
             },
         },
@@ -176,6 +182,9 @@ fn plan(message: String) -> Error {
     let has = |words: &str| lower.contains(words);
     let sqlstate = if lower.starts_with("table") && has("not found") || has("failed to resolve schema") {
         "42P01"
+    } else if has("cannot coerce arithmetic expression") || has("for comparison operation") {
+        // PostgreSQL says that there is no such operator.
+        "42883"
     } else if has("invalid function") || has("no function matches") || has("table function") && has("not found") {
         "42883"
     } else if has("must be in the group by") || has("must appear in the group by") || has("not in group by") {

@@ -70,11 +70,6 @@ impl Rewrite<'_> {
             // There is one collation: by code point.
             Expr::Collate { expr: inner, .. } => *expr = take(inner),
             Expr::BinaryOp { op, .. } => operator(op),
-            // DataFusion would take the pattern for a regular expression, and answer wrongly.
-            Expr::SimilarTo { .. } => {
-                return Err(Error::unsupported("`SIMILAR TO` is not supported; use `~` with a regular expression")
-                    .with_sqlstate("0A000"));
-            }
             Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. }
                 if self.settings.dialect == SqlDialect::PostgreSql && is_integer(data_type) =>
             {

@@ -39,11 +39,12 @@ fn without_plan_for(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// Refuses what is not a query or its explanation.
-pub(super) fn check(statement: &Statement) -> Result<()> {
+/// Refuses what is not a query or its explanation, unless it is about the session's `own` tables and views.
+pub(super) fn check(statement: &Statement, own: bool) -> Result<()> {
     match statement {
+        _ if own => check_queries(statement),
         Statement::Query(_) => check_queries(statement),
-        Statement::Explain { statement, .. } => check(statement),
+        Statement::Explain { statement, .. } => check(statement, false),
         Statement::ExplainTable { .. } => Ok(()),
         Statement::StartTransaction { .. }
         | Statement::Commit { .. }

@@ -483,7 +483,7 @@ mod dialect {
         assert_eq!(sqlstate("SELECT to_char(__time, 'YYYY RM') FROM wikipedia").await, Some("0A000"));
         assert_eq!(sqlstate("SELECT to_char(__time, '%Y-%m') FROM wikipedia").await, Some("0A000"));
         assert_eq!(sqlstate("SELECT to_timestamp('2013-13-01', 'YYYY-MM-DD')").await, Some("22007"));
-        assert_eq!(sqlstate("SELECT to_char(added, '999') FROM wikipedia").await, Some("42883"));
+        assert_eq!(sqlstate("SELECT to_char(added, '999th') FROM wikipedia").await, Some("0A000"));
     }
 
     #[tokio::test]

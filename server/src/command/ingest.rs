@@ -11,6 +11,7 @@ use henge_engine::model::Granularity;
 use henge_engine::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::remote::Login;
 use super::{Interruption, Runtimes, open, remote, say};
 use crate::config::{Config, Options};
 
@@ -136,7 +137,8 @@ async fn ingest(config: &Config, spec: IngestionSpec, bad_rows: Option<PathBuf>)
             ));
         }
         Opening::Held(holder) => {
-            return remote::ingest(&remote::http_address(config, &holder)?, &absolute(spec)?).await;
+            return remote::ingest(&remote::http_address(config, &holder)?, &Login::local(config), &absolute(spec)?)
+                .await;
         }
     };
     let cancel = Cancellation::default();

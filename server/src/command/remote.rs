@@ -11,6 +11,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use super::held;
 use super::print::{Answer, Kind};
 use super::sql::not_one_statement;
+use crate::auth::{LOCAL_USER, Token};
 use crate::config::Config;
 use crate::pg_catalog::DATABASE;
 
@@ -36,15 +37,34 @@ fn address(config: &Config, holder: &Holder, port: Option<u16>) -> Result<String
     }
 }
 
+/// As whom to ask.
+#[derive(Clone)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: Option<String>,
+}
+
+impl Login {
+    /// Whoever may read the data directory may ask the server that has it.
+    pub(super) fn local(config: &Config) -> Self {
+        match Token::find(&config.data_dir) {
+            Some(token) => Self { user: LOCAL_USER.to_string(), password: Some(token) },
+            None => Self { user: DATABASE.to_string(), password: None },
+        }
+    }
+}
+
 /// The answer of the server at `server` (`host:port`).
-pub(super) async fn ask(server: &str, query: &str) -> Result<Answer> {
+pub(super) async fn ask(server: &str, login: &Login, query: &str) -> Result<Answer> {
     let (host, port) = server.rsplit_once(':').ok_or_else(|| wrong_address(server))?;
     let port: u16 = port.parse().map_err(|_| wrong_address(server))?;
     let mut config = tokio_postgres::Config::new();
-    config.host(host.trim_matches(['[', ']'])).port(port).user(DATABASE).dbname(DATABASE).application_name("henge sql");
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| {
-        Error::invalid_input(format!("no server answers at {server}; start one with `henge server`")).with_source(error)
-    })?;
+    config.host(host.trim_matches(['[', ']'])).port(port).dbname(DATABASE).application_name("henge sql");
+    config.user(&login.user);
+    if let Some(password) = &login.password {
+        config.password(password);
+    }
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| not_connected(server, error))?;
     let work = async {
         let columns = client.prepare(query).await?;
         Ok::<_, tokio_postgres::Error>((columns, client.simple_query(query).await?))
@@ -63,6 +83,18 @@ pub(super) async fn ask(server: &str, query: &str) -> Result<Answer> {
     Ok(answer)
 }
 
+fn not_connected(server: &str, error: tokio_postgres::Error) -> Error {
+    if error.as_db_error().is_some() {
+        return told(error);
+    }
+    if error.to_string().contains("password missing") {
+        return Error::invalid_input(format!(
+            "the server at {server} asks for a password; give `--user` and the environment variable `HENGE_PASSWORD`"
+        ));
+    }
+    Error::invalid_input(format!("no server answers at {server}; start one with `henge server`")).with_source(error)
+}
+
 fn wrong_address(server: &str) -> Error {
     Error::invalid_input(format!("`{server}` is no address; write it as 127.0.0.1:5433"))
 }
@@ -79,14 +111,19 @@ fn told(error: tokio_postgres::Error) -> Error {
 }
 
 /// Has the server at `server` ingest, and waits for the end.
-pub(super) async fn ingest(server: &str, spec: &IngestionSpec) -> Result<IngestReport> {
+pub(super) async fn ingest(server: &str, login: &Login, spec: &IngestionSpec) -> Result<IngestReport> {
     let client = reqwest::Client::new();
+    let with_login = |request: reqwest::RequestBuilder| match &login.password {
+        Some(password) => request.basic_auth(&login.user, Some(password)),
+        None => request,
+    };
+    let get = |url: String| with_login(client.get(url)).send();
     let base = format!("http://{server}/druid/indexer/v1/task");
     let task = json!({ "type": "index_parallel", "spec": spec });
-    let submitted = answer(client.post(&base).json(&task).send().await).await?;
+    let submitted = answer(with_login(client.post(&base).json(&task)).send().await).await?;
     let id = submitted["task"].as_str().ok_or_else(|| unexpected(&submitted))?.to_string();
     loop {
-        let status = answer(client.get(format!("{base}/{id}/status")).send().await).await?;
+        let status = answer(get(format!("{base}/{id}/status")).await).await?;
         match status["status"]["statusCode"].as_str() {
             Some("SUCCESS") => break,
             Some("FAILED") => {
@@ -96,7 +133,7 @@ pub(super) async fn ingest(server: &str, spec: &IngestionSpec) -> Result<IngestR
             _ => tokio::time::sleep(POLL).await,
         }
     }
-    let reports = answer(client.get(format!("{base}/{id}/reports")).send().await).await?;
+    let reports = answer(get(format!("{base}/{id}/reports")).await).await?;
     let payload = reports["ingestionStatsAndErrors"]["payload"].clone();
     serde_json::from_value(payload).map_err(|_| unexpected(&reports))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use bytes::BytesMut;
 use clap::Args;
 use datafusion::logical_expr::LogicalPlan;
@@ -14,10 +15,11 @@ use henge_engine::{Error, Result};
 use tokio::runtime::Handle;
 
 use super::print::{Answer, Format, Kind};
+use super::remote::Login;
 use super::{Runtimes, existing_dir, open, remote};
 use crate::config::{Options, Secret};
 use crate::pg_catalog::{self, DATABASE, PgType};
-use crate::pgwire::{Columns, Values, Zone};
+use crate::pgwire::{Columns, Settings, Values, Zone, install_text};
 
 #[derive(Args, Debug)]
 pub(super) struct Sql {
@@ -35,6 +37,12 @@ pub(super) struct Sql {
     /// Ask the server at this address instead, such as 127.0.0.1:5433
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
     server: Option<String>,
+    /// User of that server [default: henge]
+    #[arg(long, env = "HENGE_USER", value_name = "NAME")]
+    user: Option<String>,
+    /// The user's password; better in the environment, since others can see the arguments of a command
+    #[arg(long, env = "HENGE_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    password: Option<String>,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -52,11 +60,15 @@ impl Sql {
         let runtimes = Runtimes::new(config.threads.get())?;
         let answer = runtimes.wire.block_on(async {
             if let Some(server) = &self.server {
-                return remote::ask(server, &self.query).await;
+                let user = self.user.clone().unwrap_or_else(|| DATABASE.to_string());
+                let login = Login { user, password: self.password.clone() };
+                return remote::ask(server, &login, &self.query).await;
             }
             existing_dir(self.data_dir.clone())?;
             match open(&config).await? {
-                Opening::Held(holder) => remote::ask(&remote::pg_address(&config, &holder)?, &self.query).await,
+                Opening::Held(holder) => {
+                    remote::ask(&remote::pg_address(&config, &holder)?, &Login::local(&config), &self.query).await
+                }
                 Opening::Opened(database) => {
                     let answer = ask(&database, &self.query, runtimes.queries.handle()).await;
                     database.close().await;
@@ -71,9 +83,18 @@ impl Sql {
 
 /// The answer of a database in this process.
 pub(super) async fn ask(database: &Database, query: &str, queries: &Handle) -> Result<Answer> {
-    let options = SessionOptions { rewriters: vec![pg_catalog::rewriter()], ..SessionOptions::default() };
+    let options =
+        SessionOptions { rewriters: vec![pg_catalog::rewriter()], temporary: false, ..SessionOptions::default() };
     let session = database.session(options);
-    pg_catalog::install(&session, &pg_catalog::Facts { user: DATABASE.to_string(), pid: std::process::id() as i32 })?;
+    let settings = Settings::new(DATABASE);
+    let facts = pg_catalog::Facts {
+        user: DATABASE.to_string(),
+        pid: std::process::id() as i32,
+        settings: Arc::new(settings.clone()),
+        server: Arc::new(pg_catalog::NoServer(database.now())),
+    };
+    pg_catalog::install(&session, &facts)?;
+    install_text(&session, &settings);
     let query = query.to_string();
     let task = queries.spawn(async move {
         let mut statements = session.parse(&query)?;
@@ -93,7 +114,7 @@ pub(super) fn not_one_statement() -> Error {
 }
 
 async fn collect(session: &Session, plan: LogicalPlan) -> Result<Answer> {
-    let schema = Arc::clone(plan.schema().inner());
+    let schema = session.output_schema(&plan).unwrap_or_else(|| Arc::new(Schema::empty()));
     let columns = Columns::new(&schema, Zone::Utc);
     let described =
         schema.fields().iter().map(|field| (output_label(field).to_string(), Kind::of(PgType::of(field).oid)));

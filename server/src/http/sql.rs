@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::json::StructMode;
 use arrow::json::writer::{JsonFormat, WriterBuilder};
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -19,7 +20,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::body::JsonBody;
+use super::login::Login;
 use super::{Answer, Api};
+use crate::pg_catalog::DATABASE;
 
 /// Pieces that may wait for a slow client.
 const PIECES_AHEAD: usize = 4;
@@ -94,13 +97,19 @@ impl ResultFormat {
     }
 }
 
-pub(super) async fn sql(State(api): State<Arc<Api>>, JsonBody(request): JsonBody<Request>) -> Answer<Response> {
+pub(super) async fn sql(
+    State(api): State<Arc<Api>>,
+    login: Option<Extension<Login>>,
+    JsonBody(request): JsonBody<Request>,
+) -> Answer<Response> {
     request.check()?;
     let format = request.result_format;
     let (pieces, answer) = mpsc::channel(PIECES_AHEAD);
     let session = api.database.session(SessionOptions {
         dialect: SqlDialect::Druid,
         approximate_count_distinct: request.context.use_approximate_count_distinct,
+        temporary: false,
+        user: login.map_or_else(|| DATABASE.to_string(), |Extension(login)| login.0),
         ..SessionOptions::default()
     });
     api.queries.spawn(async move {

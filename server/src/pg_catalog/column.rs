@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
-    new_null_array,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use henge_engine::{Error, Result};
@@ -35,6 +35,8 @@ fn field(name: &str, kind: &str) -> Field {
         "real" => (DataType::Float32, None),
         "oid" => (DataType::Int64, Some(26)),
         "xid" => (DataType::Int64, Some(28)),
+        "regproc" => (DataType::Int64, Some(24)),
+        "inet" => (DataType::Utf8View, Some(869)),
         "timestamp with time zone" => (DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), None),
         "name" => (DataType::Utf8View, Some(19)),
         "\"char\"" => (DataType::Utf8View, Some(18)),
@@ -104,6 +106,9 @@ fn array(field: &Field, rows: &[Row]) -> ArrayRef {
         DataType::Int64 => Arc::new(numbers().collect::<Int64Array>()),
         DataType::Float32 => {
             Arc::new(numbers().map(|number| number.map(|number| number as f32)).collect::<Float32Array>())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => {
+            Arc::new(numbers().collect::<TimestampMicrosecondArray>().with_timezone(Arc::clone(zone)))
         }
         DataType::Utf8View => {
             let texts = cells().map(|cell| if let Some(Cell::Text(text)) = cell { Some(text.as_str()) } else { None });

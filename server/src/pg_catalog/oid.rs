@@ -47,7 +47,11 @@ pub(super) fn of_relation(schema: &str, name: &str) -> i64 {
         return *oid;
     }
     let hash = hash(&[schema, name]);
-    if schema == SCHEMA || schema == session::SCHEMA { hash & !1 } else { hash | 1 }
+    if [SCHEMA, session::SCHEMA, session::TEMPORARY_SCHEMA].contains(&schema) { hash & !1 } else { hash | 1 }
+}
+
+pub(super) fn of_function(name: &str) -> i64 {
+    hash(&["function", name])
 }
 
 /// Whether an unqualified name finds the relation.

@@ -7,11 +7,16 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
 use datafusion::error::Result as PlanResult;
 
+use super::routine::Routine;
 use super::{Facts, SCHEMA, column, row};
 
 /// `schemas` with `pg_catalog` beside them.
-pub(super) fn with_pg_catalog(schemas: Arc<dyn CatalogProvider>, facts: Facts) -> Arc<dyn CatalogProvider> {
-    let pg_catalog = Arc::new(PgCatalog { schemas: Arc::clone(&schemas), facts });
+pub(super) fn with_pg_catalog(
+    schemas: Arc<dyn CatalogProvider>,
+    facts: Facts,
+    routines: Arc<Vec<Routine>>,
+) -> Arc<dyn CatalogProvider> {
+    let pg_catalog = Arc::new(PgCatalog { schemas: Arc::clone(&schemas), facts, routines });
     Arc::new(WithPgCatalog { schemas, pg_catalog })
 }
 
@@ -40,6 +45,7 @@ impl CatalogProvider for WithPgCatalog {
 struct PgCatalog {
     schemas: Arc<dyn CatalogProvider>,
     facts: Facts,
+    routines: Arc<Vec<Routine>>,
 }
 
 impl fmt::Debug for PgCatalog {
@@ -56,7 +62,7 @@ impl SchemaProvider for PgCatalog {
 
     async fn table(&self, name: &str) -> PlanResult<Option<Arc<dyn TableProvider>>> {
         let Some(schema) = column::schema(name) else { return Ok(None) };
-        let rows = row::rows(name, &self.schemas, &self.facts).await?;
+        let rows = row::rows(name, &self.schemas, &self.facts, &self.routines).await?;
         let batch = column::batch(&schema, &rows)?;
         Ok(Some(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?)))
     }

@@ -8,10 +8,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Array, BinaryOperator, CastKind, DataType, Expr, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName,
-    ObjectNamePart, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Value,
-    Visit, VisitMut, Visitor, VisitorMut,
+    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, FunctionArguments, GroupByExpr, Ident,
+    JoinOperator, ObjectName, ObjectNamePart, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
+    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use henge_engine::Result;
 use henge_engine::session::StatementRewriter;
 
@@ -22,6 +24,9 @@ pub(super) struct CatalogQueries;
 
 impl StatementRewriter for CatalogQueries {
     fn rewrite(&self, mut statement: Statement) -> Result<Statement> {
+        if asks_for_types(&statement) {
+            statement = parse(TYPES_ASKED)?;
+        }
         let in_catalog = reads_catalog(&statement);
         // Never breaks.
         if in_catalog {
@@ -31,6 +36,36 @@ impl StatementRewriter for CatalogQueries {
         let _ = VisitMut::visit(&mut statement, &mut Spelling { in_catalog });
         Ok(statement)
     }
+}
+
+/// asyncpg's question for the types that it does not know: a recursive one, over composite types, domains and ranges, none
+/// of which there are here. What is left of it is the types and their elements.
+fn asks_for_types(statement: &Statement) -> bool {
+    let Statement::Query(query) = statement else { return false };
+    let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+    tables.into_iter().any(|table| table.alias.name.value.eq_ignore_ascii_case("typeinfo_tree"))
+}
+
+const TYPES_ASKED: &str = "\
+    SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::oid AS basetype, \
+           CASE WHEN t.typcategory = 'A' THEN t.typelem END AS elemtype, \
+           CASE WHEN t.typcategory = 'A' THEN t.typdelim END AS elemdelim, NULL::oid AS range_subtype, \
+           NULL::oid[] AS attrtypoids, NULL::text[] AS attrnames, 0 AS depth, NULL::text AS basetype_name, \
+           CASE WHEN t.typcategory = 'A' THEN t.typelem::regtype::text END AS elemtype_name, NULL::text AS range_subtype_name \
+    FROM pg_catalog.pg_type t WHERE t.oid = ANY($1::oid[]) \
+    UNION ALL \
+    SELECT t.oid, 'pg_catalog', t.typname, t.typtype, NULL::oid, NULL::oid, NULL::text, NULL::oid, NULL::oid[], NULL::text[], \
+           1, NULL::text, NULL::text, NULL::text \
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type a ON a.typelem = t.oid AND a.typcategory = 'A' \
+    WHERE a.oid = ANY($1::oid[]) \
+    ORDER BY depth DESC";
+
+fn parse(sql: &str) -> Result<Statement> {
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql);
+    parsed
+        .ok()
+        .and_then(|mut statements| statements.pop())
+        .ok_or_else(|| henge_engine::Error::defensive("a query of our own is no SQL"))
 }
 
 fn is_catalog_table(name: &ObjectName) -> bool {
@@ -226,10 +261,7 @@ fn label(expr: &Expr) -> Ident {
 
 fn empty_array() -> Expr {
     let array = Expr::Array(Array { elem: Vec::new(), named: true });
-    let text = DataType::Array(datafusion::sql::sqlparser::ast::ArrayElemTypeDef::SquareBracket(
-        Box::new(DataType::Text),
-        None,
-    ));
+    let text = DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None));
     Expr::Cast { kind: CastKind::DoubleColon, expr: Box::new(array), data_type: text, array: false, format: None }
 }
 
@@ -268,6 +300,18 @@ impl VisitorMut for Spelling {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         // What a `regclass` shows as is its name.
         for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Some(name) = maybe_name(expr)
+            {
+                // Shown as what it is called, so set aside from what is compared by number.
+                let alias = label(expr);
+                let shown = call(name, argument(expr));
+                *item = SelectItem::ExprWithAlias { expr: shown, alias };
+            } else if let SelectItem::ExprWithAlias { expr, .. } = item
+                && let Some(name) = maybe_name(expr)
+            {
+                *expr = call(name, argument(expr));
+            }
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
                 && let Expr::Cast { expr: inner, data_type, .. } = expr
                 && let Some((name, _)) = object_cast(data_type)
@@ -287,7 +331,14 @@ impl VisitorMut for Spelling {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Function(function) => drop_schema(&mut function.name),
+            Expr::Function(function) => {
+                drop_schema(&mut function.name);
+                number_of_maybe(function);
+            }
+            Expr::BinaryOp { left, op, right } if self.in_catalog && compares(op) => {
+                routine_literal(left, right);
+                routine_literal(right, left);
+            }
             Expr::Collate { expr: inner, .. } if self.in_catalog => *expr = inner.as_ref().clone(),
             Expr::BinaryOp { op, .. } => plain_operator(op),
             Expr::Cast { .. } => cast(expr),
@@ -297,10 +348,79 @@ impl VisitorMut for Spelling {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+        if let TableFactor::Table { name, args, .. } = factor
+            && args.is_some()
+        {
             drop_schema(name);
+            // A table here, since it is the same always.
+            if last_name(name) == "pg_get_keywords" {
+                *args = None;
+            }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `to_regclass(x)` and `to_regtype(x)` by name, if it is one of them.
+fn maybe_name(expr: &Expr) -> Option<&'static str> {
+    let Expr::Function(function) = expr else { return None };
+    match last_name(&function.name).as_str() {
+        "to_regclass" => Some(function::TO_REGCLASS_NAME),
+        "to_regtype" => Some(function::TO_REGTYPE_NAME),
+        _ => None,
+    }
+}
+
+fn argument(expr: &Expr) -> Expr {
+    use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr};
+    match expr {
+        Expr::Function(function) => match &function.args {
+            FunctionArguments::List(list) => match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => argument.clone(),
+                _ => null(),
+            },
+            _ => null(),
+        },
+        _ => null(),
+    }
+}
+
+/// Elsewhere than in a select list they are numbers.
+fn number_of_maybe(function: &mut datafusion::sql::sqlparser::ast::Function) {
+    let number = match last_name(&function.name).as_str() {
+        "to_regclass" => function::REGCLASS_OID,
+        "to_regtype" => function::REGTYPE_OID,
+        _ => return,
+    };
+    function.name = ObjectName::from(vec![Ident::new(number)]);
+}
+
+fn compares(operator: &BinaryOperator) -> bool {
+    matches!(operator, BinaryOperator::Eq | BinaryOperator::NotEq)
+}
+
+/// Columns of type `regproc`, which are numbers and shown by name.
+const ROUTINES: &[&str] = &["typinput", "typoutput", "typreceive", "typsend", "typmodin", "typmodout", "typanalyze"];
+
+fn is_routine(expr: &Expr) -> bool {
+    let name = match expr {
+        Expr::Identifier(name) => name,
+        Expr::CompoundIdentifier(names) => match names.last() {
+            Some(name) => name,
+            None => return false,
+        },
+        _ => return false,
+    };
+    ROUTINES.iter().any(|known| known.eq_ignore_ascii_case(&name.value))
+}
+
+/// `typinput = 'array_in'` compares numbers.
+fn routine_literal(column: &Expr, literal: &mut Expr) {
+    if is_routine(column)
+        && let Expr::Value(value) = &*literal
+        && matches!(value.value, Value::SingleQuotedString(_))
+    {
+        *literal = call(function::REGPROC_OID, literal.clone());
     }
 }
 
@@ -335,6 +455,7 @@ fn object_cast(data_type: &DataType) -> Option<(&'static str, &'static str)> {
         "regclass" => Some((function::REGCLASS_NAME, function::REGCLASS_OID)),
         "regtype" => Some((function::REGTYPE_NAME, function::REGTYPE_OID)),
         "regnamespace" => Some((function::REGNAMESPACE_NAME, function::REGNAMESPACE_NAME)),
+        "regproc" | "regprocedure" => Some((function::REGPROC_NAME, function::REGPROC_OID)),
         _ => None,
     }
 }
@@ -362,8 +483,24 @@ fn cast(expr: &mut Expr) {
         *expr = call(name, object.as_ref().clone());
         return;
     }
+    if is_text(data_type) && is_routine(inner) {
+        *expr = call(function::REGPROC_NAME, inner.as_ref().clone());
+        return;
+    }
+    if is_text(data_type)
+        && let Some(name) = maybe_name(inner)
+    {
+        *expr = Expr::Nested(Box::new(call(name, argument(inner))));
+        return;
+    }
     if let Some((_, number)) = object_cast(data_type) {
         *expr = call(number, inner.as_ref().clone());
+        return;
+    }
+    if let DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) = data_type
+        && type_name(item).is_some_and(|name| matches!(name.as_str(), "oid" | "regclass" | "regtype" | "xid"))
+    {
+        **item = DataType::BigInt(None);
         return;
     }
     let plain = match type_name(data_type).as_deref() {
@@ -371,9 +508,7 @@ fn cast(expr: &mut Expr) {
         Some("int4") => DataType::Int(None),
         Some("int2") => DataType::SmallInt(None),
         Some("bool") => DataType::Boolean,
-        Some("text" | "name" | "char" | "regproc" | "regprocedure" | "regoper" | "regrole" | "cstring" | "varchar") => {
-            DataType::Text
-        }
+        Some("text" | "name" | "char" | "regoper" | "regrole" | "cstring" | "varchar") => DataType::Text,
         _ => return,
     };
     *data_type = plain;
@@ -400,9 +535,6 @@ fn call(name: &str, argument: Expr) -> Expr {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-
     use super::*;
 
     fn rewritten(sql: &str) -> String {

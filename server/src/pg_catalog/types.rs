@@ -1,5 +1,10 @@
 //! The types that columns here can have, as PostgreSQL 15 numbers and describes them.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
+
+use super::oid;
+
 /// One line a type: oid, name, length, type, category, preferred, by value, alignment, storage, element, array,
 /// SQL name (blanks as `~`), collation, input, output, receive and send functions.
 const TYPES: &str = include_str!("types.txt");
@@ -72,6 +77,20 @@ pub(super) fn all() -> impl Iterator<Item = Type> {
         fields.iter_mut().zip(words).for_each(|(field, word)| *field = word);
         Some(Type { oid, name, fields })
     })
+}
+
+/// The functions by which types are read and written, each once.
+pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
+    static NAMES: LazyLock<BTreeSet<&'static str>> =
+        LazyLock::new(|| all().flat_map(|known| known.functions()).collect());
+    NAMES.iter().copied()
+}
+
+/// The name of such a function; `-` of none, as `regproc` shows it.
+pub(crate) fn function_name(oid: i64) -> Option<&'static str> {
+    static NAMES: LazyLock<HashMap<i64, &'static str>> =
+        LazyLock::new(|| function_names().map(|name| (oid::of_function(name), name)).collect());
+    if oid == 0 { Some("-") } else { NAMES.get(&oid).copied() }
 }
 
 pub(super) fn find(oid: i64) -> Option<Type> {

@@ -32,12 +32,13 @@ pub(super) enum Command {
     Rollback {
         chain: bool,
     },
-    Savepoint,
-    Release,
-    RollbackTo,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
     Set {
         name: String,
         value: Option<String>,
+        local: bool,
     },
     /// Accepted, and without effect here: `SET TRANSACTION …`, `LISTEN`, `UNLISTEN`.
     Accept(&'static str),
@@ -66,6 +67,7 @@ pub(super) enum Command {
     },
     Close(Option<String>),
     Copy(Copy),
+    CopyIn(CopyIn),
 }
 
 /// How far a cursor moves.
@@ -73,6 +75,18 @@ pub(super) enum Command {
 pub(super) enum Count {
     All,
     Rows(usize),
+}
+
+/// `COPY … FROM STDIN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopyIn {
+    /// A query of the columns that are copied, in their order.
+    pub(super) query: String,
+    pub(super) table: String,
+    pub(super) format: CopyFormat,
+    pub(super) header: bool,
+    pub(super) delimiter: u8,
+    pub(super) null: String,
 }
 
 /// `COPY … TO STDOUT`.
@@ -253,9 +267,12 @@ fn command(mut reader: Reader<'_>) -> Result<Command> {
         "BEGIN" | "START" => Command::Begin,
         "COMMIT" | "END" => Command::Commit { chain: chained(&mut reader) },
         "ABORT" => Command::Rollback { chain: chained(&mut reader) },
-        "ROLLBACK" => rollback(&mut reader),
-        "SAVEPOINT" => Command::Savepoint,
-        "RELEASE" => Command::Release,
+        "ROLLBACK" => rollback(&mut reader)?,
+        "SAVEPOINT" => Command::Savepoint(reader.name()?),
+        "RELEASE" => {
+            reader.eat("SAVEPOINT");
+            Command::Release(reader.name()?)
+        }
         "SET" => set(&mut reader)?,
         "SHOW" => show(&mut reader)?,
         "RESET" => reset(&mut reader)?,
@@ -283,14 +300,18 @@ fn chained(reader: &mut Reader<'_>) -> bool {
     reader.eat("AND") && !reader.is("NO")
 }
 
-fn rollback(reader: &mut Reader<'_>) -> Command {
+fn rollback(reader: &mut Reader<'_>) -> Result<Command> {
     reader.eat_any(&["WORK", "TRANSACTION"]);
-    if reader.is("TO") { Command::RollbackTo } else { Command::Rollback { chain: chained(reader) } }
+    if !reader.eat("TO") {
+        return Ok(Command::Rollback { chain: chained(reader) });
+    }
+    reader.eat("SAVEPOINT");
+    Ok(Command::RollbackTo(reader.name()?))
 }
 
 fn set(reader: &mut Reader<'_>) -> Result<Command> {
     let session = reader.eat("SESSION");
-    reader.eat("LOCAL");
+    let local = !session && reader.eat("LOCAL");
     if reader.eat_any(&["TRANSACTION", "CONSTRAINTS", "ROLE"]) || (session && reader.eat("CHARACTERISTICS")) {
         return Ok(Command::Accept("SET"));
     }
@@ -316,8 +337,8 @@ fn set(reader: &mut Reader<'_>) -> Result<Command> {
     }
     match values.as_slice() {
         [] => Err(reader.syntax_error()),
-        [only] if only.eq_ignore_ascii_case("default") => Ok(Command::Set { name, value: None }),
-        values => Ok(Command::Set { name, value: Some(values.join(", ")) }),
+        [only] if only.eq_ignore_ascii_case("default") => Ok(Command::Set { name, value: None, local }),
+        values => Ok(Command::Set { name, value: Some(values.join(", ")), local }),
     }
 }
 
@@ -426,14 +447,12 @@ fn fetch(reader: &mut Reader<'_>, moves: bool) -> Result<Command> {
 }
 
 fn copy(reader: &mut Reader<'_>) -> Result<Command> {
-    let query = match reader.peek() {
-        Some(Token::LParen) => reader.bracketed()?,
+    let (query, table) = match reader.peek() {
+        Some(Token::LParen) => (reader.bracketed()?, String::new()),
         _ => copied_table(reader)?,
     };
     if reader.eat("FROM") {
-        return Err(
-            Error::unsupported("COPY FROM is not supported yet; load data with `henge ingest`").with_sqlstate("0A000")
-        );
+        return copy_from(reader, query, table);
     }
     if !reader.eat("TO") {
         reader.at += 1;
@@ -449,12 +468,30 @@ fn copy(reader: &mut Reader<'_>) -> Result<Command> {
     copy_options(reader, query)
 }
 
-fn copied_table(reader: &mut Reader<'_>) -> Result<String> {
+fn copy_from(reader: &mut Reader<'_>, query: String, table: String) -> Result<Command> {
+    if table.is_empty() {
+        return Err(Error::invalid_input("COPY FROM takes a table, not a query").with_sqlstate("42601"));
+    }
+    if !reader.eat("STDIN") {
+        return Err(Error::new(
+            henge_engine::error::Category::Forbidden,
+            henge_engine::error::Persona::User,
+            "COPY FROM a file or program is not allowed: it would read on the server; use COPY … FROM STDIN, or \\copy in psql",
+        ));
+    }
+    let Command::Copy(Copy { query, format, header, delimiter, null }) = copy_options(reader, query)? else {
+        return Err(reader.syntax_error());
+    };
+    Ok(Command::CopyIn(CopyIn { query, table, format, header, delimiter, null }))
+}
+
+/// The query of what is copied, and the table's name as it was written.
+fn copied_table(reader: &mut Reader<'_>) -> Result<(String, String)> {
     let start = reader.at;
     reader.dotted_name()?;
     let name = Reader { text: reader.text, tokens: &reader.tokens[start..reader.at], at: 0 }.rest();
     let columns = if reader.peek() == Some(&Token::LParen) { reader.bracketed()? } else { "*".to_string() };
-    Ok(format!("SELECT {columns} FROM {name}"))
+    Ok((format!("SELECT {columns} FROM {name}"), name))
 }
 
 fn copy_options(reader: &mut Reader<'_>, query: String) -> Result<Command> {
@@ -520,7 +557,11 @@ mod tests {
 
     #[test]
     fn settings_keep_their_value_as_written() {
-        let set = |name: &str, value: Option<&str>| Command::Set { name: name.into(), value: value.map(Into::into) };
+        let set = |name: &str, value: Option<&str>| Command::Set {
+            name: name.into(),
+            value: value.map(Into::into),
+            local: false,
+        };
         assert_eq!(commands("SET statement_timeout = '2min'"), [set("statement_timeout", Some("2min"))]);
         assert_eq!(commands("set search_path to a, b"), [set("search_path", Some("a, b"))]);
         assert_eq!(commands("set time zone 'UTC'"), [set("timezone", Some("UTC"))]);
@@ -567,12 +608,14 @@ mod tests {
     #[test]
     fn transactions_are_recognised() {
         assert_eq!(
-            commands("rollback to savepoint a; rollback; end; commit and chain"),
+            commands("rollback to savepoint a; rollback; end; commit and chain; savepoint B; release savepoint \"B\""),
             [
-                Command::RollbackTo,
+                Command::RollbackTo("a".into()),
                 Command::Rollback { chain: false },
                 Command::Commit { chain: false },
                 Command::Commit { chain: true },
+                Command::Savepoint("b".into()),
+                Command::Release("B".into()),
             ]
         );
     }

@@ -65,7 +65,7 @@ impl From<Lost> for Stop {
 /// The socket with what was read and not yet understood, and what was written and not yet sent.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
-    stream: S,
+    pub(super) stream: S,
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
 }
@@ -198,8 +198,8 @@ impl<S: Stream> Connection<S> {
             }
             Message::Flush => self.wire.flush().await,
             Message::Terminate => Err(Lost),
-            // Late COPY data from a client whose COPY failed; anything else makes no sense.
-            Message::Unexpected(b'd' | b'c' | b'f') => Ok(()),
+            // Late, from a client whose COPY failed.
+            Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
             Message::Unexpected(kind) => {
                 let words = format!("unexpected message type {:?}", char::from(kind));
                 put_error(&protocol_violation(&words), Severity::Fatal, None, &mut self.wire.output);
@@ -246,14 +246,15 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Starts the clock of a statement; cancel requests from before do not count.
-    pub(super) fn begin_statement(&mut self) {
+    pub(super) fn begin_statement(&mut self, sql: &str) {
         self.ticket.cancels.mark_unchanged();
+        self.ticket.runs(sql, self.front.door.clock.now());
         self.deadline = self.settings.statement_timeout().map(|timeout| Instant::now() + timeout);
     }
 
     /// In a failed transaction block only its end is allowed.
     pub(super) fn check_transaction(&self, command: &Command) -> Result<(), Stop> {
-        let ends = matches!(command, Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo);
+        let ends = matches!(command, Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_));
         if self.transaction == Transaction::Failed && !ends { Err(failed_transaction().into()) } else { Ok(()) }
     }
 
@@ -274,6 +275,32 @@ impl<S: Stream> Connection<S> {
                 }
                 done = &mut work => return Ok(done),
                 read = self.wire.read(), if self.wire.input.len() < READ_AHEAD_BYTES => read?,
+            }
+        }
+    }
+
+    /// The next message of a client that copies in; `None` once `ended` says that nobody takes its rows any more.
+    pub(super) async fn copy_message(&mut self, ended: impl Future<Output = ()>) -> Result<Option<Message>, Stop> {
+        tokio::pin!(ended);
+        loop {
+            match decode(&mut self.wire.input) {
+                Ok(Some(message)) => return Ok(Some(message)),
+                Ok(None) => {}
+                Err(violation) => return Err(protocol_violation(&violation.0).into()),
+            }
+            let deadline = self.deadline;
+            tokio::select! {
+                biased;
+                Ok(()) = self.ticket.cancels.changed() => return Err(canceled().into()),
+                () = async { tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
+                    return Err(timed_out().into());
+                }
+                () = self.shutdown.cancelled() => {
+                    self.put_end_of_server();
+                    return Err(Stop::Lost);
+                }
+                () = &mut ended => return Ok(None),
+                read = self.wire.read() => read?,
             }
         }
     }
@@ -302,6 +329,16 @@ impl<S: Stream> Connection<S> {
     }
 
     pub(super) fn put_ready(&mut self) {
+        for (name, value) in self.settings.changes() {
+            put_parameter(&name, &value, &mut self.wire.output);
+        }
+        let state = match self.transaction {
+            Transaction::None => "idle",
+            Transaction::Open => "idle in transaction",
+            Transaction::Failed => "idle in transaction (aborted)",
+        };
+        let name = self.settings.get("application_name").unwrap_or_default();
+        self.ticket.waits(state, &name, self.front.door.clock.now());
         let start = begin_message(&mut self.wire.output, b'Z');
         self.wire.output.put_u8(match self.transaction {
             Transaction::None => b'I',
@@ -321,9 +358,5 @@ impl<S: Stream> Connection<S> {
         let start = begin_message(&mut self.wire.output, b'C');
         put_cstring(&mut self.wire.output, tag);
         end_message(&mut self.wire.output, start);
-    }
-
-    pub(super) fn put_parameter(&mut self, name: &str, value: &str) {
-        put_parameter(name, value, &mut self.wire.output);
     }
 }

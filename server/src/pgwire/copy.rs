@@ -1,6 +1,7 @@
 //! `COPY … TO STDOUT`: rows as text, csv or PostgreSQL's binary file format.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use bytes::{BufMut, BytesMut};
@@ -9,6 +10,9 @@ use henge_engine::Result;
 use super::command::{Copy, CopyFormat};
 use super::encode::{Columns, Values, begin_message, end_message};
 
+/// A message's type and length.
+const MESSAGE_HEAD: usize = 5;
+
 const BINARY_SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 /// Writes CopyData messages.
@@ -16,13 +20,15 @@ const BINARY_SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 pub(super) struct CopyWriter {
     columns: Columns,
     options: Copy,
+    /// The header of a binary copy is sent: it travels with the first row, as clients that read rows expect.
+    started: AtomicBool,
 }
 
 impl CopyWriter {
     /// `columns` are all sent in the format that `options` name.
     pub(super) fn new(columns: Columns, options: Copy) -> Result<Self> {
         let code = i16::from(options.format == CopyFormat::Binary);
-        Ok(Self { columns: columns.with_formats(&[code])?, options })
+        Ok(Self { columns: columns.with_formats(&[code])?, options, started: AtomicBool::new(false) })
     }
 
     /// CopyOutResponse, and what stands before the first row.
@@ -33,12 +39,7 @@ impl CopyWriter {
         out.put_i16(self.columns.len() as i16);
         (0..self.columns.len()).for_each(|_| out.put_i16(i16::from(binary)));
         end_message(out, start);
-        if binary {
-            let start = begin_message(out, b'd');
-            out.put_slice(BINARY_SIGNATURE);
-            out.put_u64(0);
-            end_message(out, start);
-        } else if self.options.header {
+        if !binary && self.options.header {
             let start = begin_message(out, b'd');
             for (i, name) in self.columns.names().enumerate() {
                 self.put_delimiter(i, out);
@@ -53,6 +54,7 @@ impl CopyWriter {
     pub(super) fn put_end(&self, out: &mut BytesMut) {
         if self.options.format == CopyFormat::Binary {
             let start = begin_message(out, b'd');
+            self.put_header(out);
             out.put_i16(-1);
             end_message(out, start);
         }
@@ -62,8 +64,7 @@ impl CopyWriter {
 
     pub(super) fn put_rows(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
         if self.options.format == CopyFormat::Binary {
-            // A row of a binary file is a DataRow's body.
-            return self.columns.put_tuples(batch, rows, b'd', out);
+            return self.put_binary(batch, rows, out);
         }
         let values: Vec<Values<'_>> = batch.columns().iter().map(|array| Values::of(array)).collect::<Result<_>>()?;
         let mut field = BytesMut::new();
@@ -82,6 +83,29 @@ impl CopyWriter {
             end_message(out, start);
         }
         Ok(())
+    }
+
+    /// What stands before everything else in a binary copy, unless it does already.
+    fn put_header(&self, out: &mut BytesMut) {
+        if !self.started.swap(true, Ordering::Relaxed) {
+            out.put_slice(BINARY_SIGNATURE);
+            out.put_u64(0);
+        }
+    }
+
+    /// A row of a binary copy is a DataRow's body.
+    fn put_binary(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let first = rows.start..rows.start + 1;
+        let mut row = BytesMut::new();
+        self.columns.put_tuples(batch, first, b'd', &mut row)?;
+        let start = begin_message(out, b'd');
+        self.put_header(out);
+        out.put_slice(&row[MESSAGE_HEAD..]);
+        end_message(out, start);
+        self.columns.put_tuples(batch, rows.start + 1..rows.end, b'd', out)
     }
 
     fn put_delimiter(&self, column: usize, out: &mut BytesMut) {

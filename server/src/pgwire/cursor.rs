@@ -16,35 +16,45 @@ use super::error::put_notice;
 use super::extended::{Portal, Prepared, Work, no_cursor};
 use super::parameter;
 use super::running::{Form, Running, Source, Task};
+use super::setting::Scope;
 
 impl<S: Stream> Connection<S> {
     /// Does what the connection alone can do; gives the tag.
     pub(super) fn command(&mut self, command: Command) -> Result<String, Stop> {
         Ok(match command {
             Command::Begin => self.begin(),
-            Command::Commit { chain } => self.end(chain, "COMMIT"),
-            Command::Rollback { chain } => self.end(chain, "ROLLBACK"),
-            Command::Savepoint => self.in_block("SAVEPOINT", "SAVEPOINT")?,
-            Command::Release => self.in_block("RELEASE SAVEPOINT", "RELEASE")?,
-            Command::RollbackTo => {
+            Command::Commit { chain } => self.end(chain, "COMMIT")?,
+            Command::Rollback { chain } => self.end(chain, "ROLLBACK")?,
+            Command::Savepoint(name) => {
+                let tag = self.in_block("SAVEPOINT", "SAVEPOINT")?;
+                self.settings.savepoint(&name);
+                tag
+            }
+            Command::Release(name) => {
+                let tag = self.in_block("RELEASE SAVEPOINT", "RELEASE")?;
+                self.settings.release(&name)?;
+                tag
+            }
+            Command::RollbackTo(name) => {
                 let tag = self.in_block("ROLLBACK TO SAVEPOINT", "ROLLBACK")?;
+                self.settings.rollback_to(&name)?;
                 self.transaction = Transaction::Open;
                 tag
             }
-            Command::Set { name, value } => {
-                self.set(&name, value.as_deref())?;
+            Command::Set { name, value, local } => {
+                self.set(&name, value.as_deref(), local)?;
                 "SET".to_string()
             }
             Command::Reset(Some(name)) => {
-                self.set(&name, None)?;
+                self.set(&name, None, false)?;
                 "RESET".to_string()
             }
             Command::Reset(None) => {
-                self.reset_all();
+                self.settings.reset();
                 "RESET".to_string()
             }
             Command::Accept(tag) => tag.to_string(),
-            Command::Discard(tag) => self.discard(tag),
+            Command::Discard(tag) => self.discard(tag)?,
             Command::Deallocate(name) => self.deallocate(name)?,
             Command::Close(name) => self.close(name)?,
             other => return Err(Error::unsupported(format!("this form of {other:?} is not supported")).into()),
@@ -56,19 +66,36 @@ impl<S: Stream> Connection<S> {
             self.warn("25001", "there is already a transaction in progress");
         } else {
             self.transaction = Transaction::Open;
+            self.settings.begin();
         }
         "BEGIN".to_string()
     }
 
-    fn end(&mut self, chain: bool, tag: &str) -> String {
+    fn end(&mut self, chain: bool, tag: &str) -> Result<String> {
         let before = self.transaction;
         if before == Transaction::None {
+            if chain {
+                let words = format!("{tag} AND CHAIN can only be used in transaction blocks");
+                return Err(Error::invalid_input(words).with_sqlstate("25P01"));
+            }
             self.warn("25P01", "there is no transaction in progress");
         }
-        self.transaction = if chain && before != Transaction::None { Transaction::Open } else { Transaction::None };
-        self.portals.retain(|_, portal| portal.hold);
         // The end of a failed block is a rollback, whatever it was called.
-        if before == Transaction::Failed { "ROLLBACK".to_string() } else { tag.to_string() }
+        let tag = if before == Transaction::Failed { "ROLLBACK" } else { tag };
+        match tag {
+            "COMMIT" => self.settings.commit(),
+            _ => self.settings.rollback(),
+        }
+        // What was declared in a block that is rolled back was never declared.
+        let keeps = |portal: &Portal| portal.hold && (tag == "COMMIT" || portal.kept);
+        self.portals.retain(|_, portal| keeps(portal));
+        self.portals.values_mut().for_each(|portal| portal.kept = true);
+        self.transaction = Transaction::None;
+        if chain {
+            self.transaction = Transaction::Open;
+            self.settings.begin();
+        }
+        Ok(tag.to_string())
     }
 
     fn warn(&mut self, sqlstate: &str, message: &str) {
@@ -84,26 +111,34 @@ impl<S: Stream> Connection<S> {
         Ok(tag.to_string())
     }
 
-    fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
-        if let Some((name, value)) = self.settings.set(name, value)? {
-            self.put_parameter(name, &value);
+    fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<()> {
+        if !local {
+            return self.settings.set(name, value, Scope::Session);
         }
-        Ok(())
+        if self.transaction == Transaction::None {
+            // Refused all the same if it is wrong.
+            self.settings.get(name)?;
+            self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+            return Ok(());
+        }
+        self.settings.set(name, value, Scope::Local)
     }
 
-    fn reset_all(&mut self) {
-        for (name, value) in self.settings.reset() {
-            self.put_parameter(name, &value);
-        }
-    }
-
-    fn discard(&mut self, tag: &str) -> String {
+    fn discard(&mut self, tag: &str) -> Result<String> {
         if tag == "DISCARD ALL" {
-            self.reset_all();
+            if self.transaction != Transaction::None {
+                return Err(
+                    Error::invalid_input("DISCARD ALL cannot run inside a transaction block").with_sqlstate("25001")
+                );
+            }
+            self.settings.reset();
             self.portals.clear();
             self.statements.clear();
         }
-        tag.to_string()
+        if matches!(tag, "DISCARD ALL" | "DISCARD TEMP") {
+            self.session.drop_temporary();
+        }
+        Ok(tag.to_string())
     }
 
     fn deallocate(&mut self, name: Option<String>) -> Result<String> {
@@ -129,6 +164,7 @@ impl<S: Stream> Connection<S> {
     pub(super) fn end_of_transaction(&mut self) {
         if self.transaction == Transaction::None {
             self.portals.retain(|_, portal| portal.hold);
+            self.portals.values_mut().for_each(|portal| portal.kept = true);
         }
     }
 
@@ -136,13 +172,12 @@ impl<S: Stream> Connection<S> {
     pub(super) fn shown(&self, name: &str) -> Result<RecordBatch> {
         let column = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
         let batch = if name == "all" {
-            let (names, values) =
-                self.settings.all().map(|(name, value)| (name.to_string(), value.to_string())).unzip();
-            let descriptions = vec![String::new(); self.settings.all().count()];
+            let (names, values): (Vec<String>, Vec<String>) = self.settings.all().into_iter().unzip();
+            let descriptions = vec![String::new(); names.len()];
             let columns = [("name", column(names)), ("setting", column(values)), ("description", column(descriptions))];
             RecordBatch::try_from_iter(columns)
         } else {
-            let value = self.settings.get(name)?.to_string();
+            let value = self.settings.get(name)?;
             RecordBatch::try_from_iter([(self.settings.label(name)?, column(vec![value]))])
         };
         batch.map_err(|error| Error::defensive(format!("SHOW: {error}")))
@@ -211,7 +246,7 @@ impl<S: Stream> Connection<S> {
         if self.portals.contains_key(&name) {
             return Err(Error::conflict(format!("cursor \"{name}\" already exists")).with_sqlstate("42P03").into());
         }
-        let columns = Columns::new(plan.schema().as_arrow(), self.settings.zone());
+        let columns = self.plan_columns(&plan).ok_or_else(|| Error::defensive("a cursor without rows"))?;
         let portal = Portal::of_cursor(Source::Plan(Box::new(plan)), columns, hold);
         self.portals.insert(name, portal);
         self.put_tag("DECLARE CURSOR");

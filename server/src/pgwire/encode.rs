@@ -24,7 +24,7 @@ use bytes::{BufMut, BytesMut};
 use henge_engine::session::output_label;
 use henge_engine::{Error, Result};
 
-use crate::pg_catalog::PgType;
+use crate::pg_catalog::{PgType, function_name};
 
 pub(crate) use temporal::{Zone, days_from_pg, micros_from_pg};
 
@@ -146,7 +146,10 @@ impl Columns {
         let start = out.len();
         out.put_i32(0);
         match column.format {
-            Format::Text => text::put(values, row, &self.zone, out)?,
+            Format::Text => match (column.pg_type.oid, values) {
+                (REGPROC, Values::Int64(array)) => put_routine(array.value(row), out),
+                _ => text::put(values, row, &self.zone, out)?,
+            },
             Format::Binary => binary::put(values, row, column.pg_type.oid, out)?,
         }
         let length = (out.len() - start - 4) as i32;
@@ -162,6 +165,21 @@ impl Columns {
         text::put(values, row, &self.zone, out)?;
         Ok(true)
     }
+}
+
+/// Sent as a number in binary, and as what it is called in text.
+const REGPROC: u32 = 24;
+
+fn put_routine(oid: i64, out: &mut BytesMut) {
+    match function_name(oid) {
+        Some(name) => out.put_slice(name.as_bytes()),
+        None => out.put_slice(oid.to_string().as_bytes()),
+    }
+}
+
+/// Writes one value, which is not null, as text.
+pub(crate) fn put_value(values: &Values<'_>, row: usize, zone: &Zone, out: &mut BytesMut) -> Result<()> {
+    text::put(values, row, zone, out)
 }
 
 /// Starts a message whose length is not known yet.
@@ -183,6 +201,8 @@ pub(crate) fn put_cstring(out: &mut BytesMut, text: &str) {
     out.extend(text.bytes().filter(|byte| *byte != 0));
     out.put_u8(0);
 }
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// One column of a batch, downcast once. Instants are microseconds.
 pub(crate) enum Values<'a> {
@@ -278,7 +298,11 @@ impl Spans<'_> {
                 let value = array.value(row);
                 Span { months: value.months, days: value.days, micros: value.nanoseconds / 1_000 }
             }
-            Spans::Duration(scaled) => Span { months: 0, days: 0, micros: scaled.micros(row) },
+            // A difference of two times, which PostgreSQL gives in days and hours.
+            Spans::Duration(scaled) => {
+                let micros = scaled.micros(row);
+                Span { months: 0, days: (micros / DAY_MICROS) as i32, micros: micros % DAY_MICROS }
+            }
         }
     }
 

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::{BufMut, Bytes};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use henge_engine::session::error_from_datafusion;
 use henge_engine::{Error, Result};
 
-use super::command::{self, Command, Count, Piece};
+use super::command::{self, Command, CopyIn, Count, Piece};
 use super::connection::{Connection, Stop, Stream};
 use super::copy::CopyWriter;
+use super::copy_in;
 use super::encode::{Columns, begin_message, end_message, formats};
 use super::frontend::{Message, Target};
 use super::parameter;
@@ -40,6 +42,10 @@ impl Prepared {
     fn command(&self) -> Option<&Command> {
         self.piece.as_ref().map(|piece| &piece.command)
     }
+
+    fn sql(&self) -> &str {
+        self.piece.as_ref().map_or("", |piece| piece.sql.as_str())
+    }
 }
 
 /// A statement with its values, perhaps running.
@@ -49,8 +55,12 @@ pub(super) struct Portal {
     pub(super) columns: Option<Columns>,
     /// Keeps its rows after the transaction: a cursor WITH HOLD.
     pub(super) hold: bool,
+    /// Its transaction was committed: the rollback of a later one does not concern it.
+    pub(super) kept: bool,
     /// First word of the tag that ends its answer.
     verb: &'static str,
+    /// What it was made from, for who looks at what the connection does.
+    pub(super) sql: String,
 }
 
 #[derive(Debug)]
@@ -61,24 +71,26 @@ pub(super) enum Work {
     Done,
     Command(Command),
     Copy(Source, Arc<Form>),
+    CopyIn { options: CopyIn, data_source: String, schema: SchemaRef },
     Declare { name: String, plan: Box<LogicalPlan> },
     Fetch { name: String, count: Count, moves: bool },
 }
 
 impl Portal {
     fn new(work: Work, columns: Option<Columns>, verb: &'static str) -> Self {
-        Self { work, columns, hold: false, verb }
+        Self { work, columns, hold: false, kept: false, verb, sql: String::new() }
     }
 
     /// A cursor over `source`.
     pub(super) fn of_cursor(source: Source, columns: Columns, hold: bool) -> Self {
-        Self { work: Work::Ready(source), columns: Some(columns), hold, verb: "SELECT" }
+        let work = Work::Ready(source);
+        Self { work, columns: Some(columns), hold, kept: false, verb: "SELECT", sql: String::new() }
     }
 
     /// The columns to describe before rows come; a COPY describes itself.
     pub(super) fn described(&self) -> Option<&Columns> {
         match self.work {
-            Work::Copy(..) | Work::Declare { .. } => None,
+            Work::Copy(..) | Work::CopyIn { .. } | Work::Declare { .. } => None,
             _ => self.columns.as_ref(),
         }
     }
@@ -107,7 +119,7 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn parse_message(&mut self, name: String, sql: &str, types: &[u32]) -> Result<(), Stop> {
-        self.begin_statement();
+        self.begin_statement(sql);
         if !name.is_empty() && self.statements.contains_key(&name) {
             return Err(already_exists("prepared statement", &name).into());
         }
@@ -168,8 +180,8 @@ impl<S: Stream> Connection<S> {
         values: &[Option<Bytes>],
         result_formats: &[i16],
     ) -> Result<(), Stop> {
-        self.begin_statement();
         let prepared = self.statement(statement)?;
+        self.begin_statement(prepared.sql());
         if let Some(command) = prepared.command() {
             self.check_transaction(command)?;
         }
@@ -188,8 +200,9 @@ impl<S: Stream> Connection<S> {
             |((value, oid), format): ((&Option<Bytes>, &u32), _)| parameter::decode(value.as_ref(), *oid, format);
         let formats = formats(codes, values.len())?;
         let values = values.iter().zip(&prepared.parameters).zip(formats).map(value).collect::<Result<_>>()?;
+        let sql = prepared.sql().to_string();
         let bound = self.bind(prepared, values, result_formats).await?;
-        self.portals.insert(portal, bound);
+        self.portals.insert(portal, Portal { sql, ..bound });
         self.put_empty(b'2');
         Ok(())
     }
@@ -225,11 +238,17 @@ impl<S: Stream> Connection<S> {
     ) -> Result<Portal, Stop> {
         let work = match (command, plan) {
             (Command::Copy(options), Some(plan)) => {
-                let columns = Columns::new(plan.schema().as_arrow(), self.settings.zone());
+                let columns = self.plan_columns(&plan).ok_or_else(no_rows)?;
                 let form = Form::Copy(CopyWriter::new(columns, options)?);
                 return Ok(Portal::new(Work::Copy(Source::Plan(Box::new(plan)), Arc::new(form)), None, "COPY"));
             }
+            (Command::CopyIn(options), Some(plan)) => {
+                let schema = Arc::clone(plan.schema().inner());
+                let data_source = copy_in::target(&plan)?;
+                return Ok(Portal::new(Work::CopyIn { options, data_source, schema }, None, "COPY"));
+            }
             (Command::Declare { name, hold, .. }, Some(plan)) => {
+                self.plan_columns(&plan).ok_or_else(no_rows)?;
                 let mut portal = Portal::new(Work::Declare { name, plan: Box::new(plan) }, None, "DECLARE CURSOR");
                 portal.hold = hold;
                 return Ok(portal);
@@ -251,8 +270,8 @@ impl<S: Stream> Connection<S> {
     fn columns(&self, command: &Command, plan: Option<&LogicalPlan>) -> Result<Option<Columns>, Stop> {
         let zone = self.settings.zone();
         match (command, plan) {
-            (Command::Copy(_) | Command::Declare { .. }, _) | (_, Some(LogicalPlan::Statement(_))) => Ok(None),
-            (_, Some(plan)) => Ok(Some(Columns::new(plan.schema().as_arrow(), zone))),
+            (Command::Copy(_) | Command::CopyIn(_) | Command::Declare { .. }, _) => Ok(None),
+            (_, Some(plan)) => Ok(self.plan_columns(plan)),
             (Command::Show(name), None) => Ok(Some(Columns::new(&self.shown(name)?.schema(), zone))),
             (Command::Execute { name, .. }, None) => {
                 let inner = self.statement(name)?;
@@ -261,6 +280,11 @@ impl<S: Stream> Connection<S> {
             (Command::Fetch { name, moves: false, .. }, None) => Ok(self.cursor(name)?.columns.clone()),
             _ => Ok(None),
         }
+    }
+
+    /// What a plan's rows look like; `None` if it gives none.
+    pub(super) fn plan_columns(&self, plan: &LogicalPlan) -> Option<Columns> {
+        self.session.output_schema(plan).map(|schema| Columns::new(&schema, self.settings.zone()))
     }
 
     pub(super) fn statement(&self, name: &str) -> Result<Arc<Prepared>> {
@@ -298,8 +322,8 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn execute_message(&mut self, name: &str, max_rows: usize) -> Result<(), Stop> {
-        self.begin_statement();
         let Some(mut portal) = self.portals.remove(name) else { return Err(no_cursor(name).into()) };
+        self.begin_statement(&portal.sql);
         if let Work::Command(command) = &portal.work {
             self.check_transaction(command)?;
         } else {
@@ -328,6 +352,7 @@ impl<S: Stream> Connection<S> {
             Work::Declare { name, plan } => self.declare(name, *plan, portal.hold)?,
             Work::Fetch { name, count, moves } => self.fetch(&name, count, moves, portal.columns.as_ref()).await?,
             Work::Copy(source, form) => self.copy(source, &form).await?,
+            Work::CopyIn { options, data_source, schema } => self.copy_in(options, data_source, &schema).await?,
             Work::Ready(source) => {
                 let running = Running::start(&self.session, source, &self.front.queries);
                 self.rows(portal, running, rows).await?;
@@ -340,13 +365,20 @@ impl<S: Stream> Connection<S> {
 
     async fn rows(&mut self, portal: &mut Portal, mut running: Running, limit: Option<usize>) -> Result<(), Stop> {
         let form = Arc::new(portal.columns.clone().map_or(Form::Nothing, Form::Rows));
+        // What gives no rows is done whole, whatever number was asked for.
+        let limit = limit.filter(|_| portal.columns.is_some());
         let (sent, suspended) = self.stream(&mut running, limit, &form).await?;
         if suspended {
             portal.work = Work::Running(running);
             self.put_empty(b's');
         } else {
-            let counted = matches!(portal.verb, "SELECT");
-            self.put_tag(&if counted { format!("SELECT {sent}") } else { portal.verb.to_string() });
+            let tag = match portal.verb {
+                "SELECT" => format!("SELECT {sent}"),
+                // The number before the rows was the new row's, long ago.
+                "INSERT" => format!("INSERT 0 {sent}"),
+                verb => verb.to_string(),
+            };
+            self.put_tag(&tag);
         }
         Ok(())
     }
@@ -358,7 +390,7 @@ impl<S: Stream> Connection<S> {
         limit: Option<usize>,
         form: &Arc<Form>,
     ) -> Result<(usize, bool), Stop> {
-        running.ask(limit, form).await?;
+        running.ask(limit, form).await;
         let mut sent = 0;
         loop {
             match self.wait(running.next()).await? {
@@ -389,20 +421,33 @@ impl<S: Stream> Connection<S> {
 fn planned_text(piece: &Piece) -> Option<&str> {
     match &piece.command {
         Command::Session => Some(&piece.sql),
-        // Settings with a dot are the engine's.
-        Command::Set { name, .. } | Command::Show(name) | Command::Reset(Some(name)) if name.contains('.') => {
+        Command::Set { name, .. } | Command::Show(name) | Command::Reset(Some(name)) if is_engines(name) => {
             Some(&piece.sql)
         }
         Command::Declare { sql, .. } => Some(sql),
         Command::Copy(copy) => Some(&copy.query),
+        Command::CopyIn(copy) => Some(&copy.query),
         _ => None,
     }
+}
+
+/// Settings of the engine's own. Other names with a dot are a client's.
+fn is_engines(name: &str) -> bool {
+    name.starts_with("henge.") || name.starts_with("datafusion.")
 }
 
 fn verb_of(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Statement(_) => "SET",
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN",
+        LogicalPlan::Dml(_) => "INSERT",
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)) => match table.input.as_ref() {
+            LogicalPlan::EmptyRelation(_) => "CREATE TABLE",
+            _ => "SELECT",
+        },
+        LogicalPlan::Ddl(DdlStatement::CreateView(_)) => "CREATE VIEW",
+        LogicalPlan::Ddl(DdlStatement::DropTable(_)) => "DROP TABLE",
+        LogicalPlan::Ddl(DdlStatement::DropView(_)) => "DROP VIEW",
         _ => "SELECT",
     }
 }
@@ -412,6 +457,10 @@ fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>) -> Result<LogicalPla
         return Ok(plan);
     }
     plan.replace_params_with_values(&ParamValues::from(values)).map_err(error_from_datafusion)
+}
+
+fn no_rows() -> Error {
+    Error::invalid_input("the statement gives no rows; a query is expected here").with_sqlstate("42601")
 }
 
 fn already_exists(what: &str, name: &str) -> Error {

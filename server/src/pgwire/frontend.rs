@@ -49,7 +49,11 @@ pub(super) enum Message {
     Flush,
     Sync,
     Terminate,
-    /// COPY data, its end or its failure; also passwords, which nobody asked for.
+    CopyData(Bytes),
+    CopyDone,
+    /// Why the client gives up.
+    CopyFail(String),
+    /// Passwords and calls of functions, which nobody asked for.
     Unexpected(u8),
 }
 
@@ -92,6 +96,15 @@ pub(super) fn decode_hello(buffer: &mut BytesMut) -> Decoded<Option<Hello>> {
     Ok(Some(hello))
 }
 
+/// Takes the body of an answer to a question for a password off `buffer`, if all of it has arrived.
+pub(super) fn decode_password(buffer: &mut BytesMut) -> Decoded<Option<Bytes>> {
+    match buffer.first() {
+        None => Ok(None),
+        Some(b'p') => Ok(take_message(buffer, 1, STARTUP_LIMIT_BYTES)?.map(|body| body.0)),
+        Some(kind) => violation(format!("expected password response, got message type {kind}")),
+    }
+}
+
 /// Takes one message off `buffer`, if all of it has arrived.
 pub(super) fn decode(buffer: &mut BytesMut) -> Decoded<Option<Message>> {
     let Some(&kind) = buffer.first() else { return Ok(None) };
@@ -109,7 +122,10 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Decoded<Option<Message>> {
         b'H' => Message::Flush,
         b'S' => Message::Sync,
         b'X' => Message::Terminate,
-        b'd' | b'c' | b'f' | b'p' | b'F' => return Ok(Some(Message::Unexpected(kind))),
+        b'd' => return Ok(Some(Message::CopyData(body.0))),
+        b'c' => Message::CopyDone,
+        b'f' => Message::CopyFail(body.string()?),
+        b'p' | b'F' => return Ok(Some(Message::Unexpected(kind))),
         _ => return violation(format!("invalid message type {kind}")),
     };
     if body.0.has_remaining() {

@@ -94,7 +94,7 @@ pub(super) fn decode(value: Option<&Bytes>, oid: u32, format: Format) -> Result<
     }
 }
 
-fn from_text(text: &str, oid: u32) -> Result<ScalarValue> {
+pub(super) fn from_text(text: &str, oid: u32) -> Result<ScalarValue> {
     let invalid = || {
         let data_type = data_type(oid);
         Error::invalid_input(format!("invalid input syntax for type {data_type}: \"{text}\"")).with_sqlstate("22P02")
@@ -154,6 +154,14 @@ fn array_from_text(text: &str, element: u32) -> Result<Option<ScalarValue>> {
     list(values.collect::<Result<_>>()?, element).map(Some)
 }
 
+/// The texts of an array such as `{a,"b c",NULL}`.
+pub(super) fn texts_of_array(text: &str) -> Result<Vec<Option<String>>> {
+    let inner = text.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    inner
+        .and_then(array_items)
+        .ok_or_else(|| Error::invalid_input(format!("malformed array literal: \"{text}\"")).with_sqlstate("22P02"))
+}
+
 /// The items of `a,"b c",NULL`. Nested arrays are not taken.
 fn array_items(text: &str) -> Option<Vec<Option<String>>> {
     let mut items = Vec::new();
@@ -161,6 +169,7 @@ fn array_items(text: &str) -> Option<Vec<Option<String>>> {
     while chars.peek().is_some() {
         let mut item = String::new();
         let mut quoted = false;
+        while chars.next_if(|char| char.is_whitespace()).is_some() {}
         while let Some(char) = chars.next() {
             match char {
                 '"' => {
@@ -172,6 +181,7 @@ fn array_items(text: &str) -> Option<Vec<Option<String>>> {
                             char => item.push(char),
                         }
                     }
+                    while chars.next_if(|char| char.is_whitespace()).is_some() {}
                 }
                 '\\' => item.push(chars.next()?),
                 '{' | '}' => return None,
@@ -315,7 +325,7 @@ mod tests {
     #[test]
     fn arrays_are_read_in_text_and_binary() {
         let expected = list(vec!["a".into(), "b \"c\"".into(), ScalarValue::Utf8(None)], 25).unwrap();
-        assert_eq!(text(r#"{a,"b \"c\"",NULL}"#, 1009), expected);
+        assert_eq!(text(r#"{ a, "b \"c\"" ,NULL}"#, 1009), expected);
         let bytes = b"\0\0\0\x01\0\0\0\0\0\0\0\x17\0\0\0\x01\0\0\0\x01\0\0\0\x04\0\0\0\x07";
         assert_eq!(binary(bytes, 1007).unwrap(), list(vec![ScalarValue::Int32(Some(7))], 23).unwrap());
     }

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Expr, LimitClause, Query, Statement, Value, Visit, Visitor};
 
+use super::parameter::type_oid;
+
 const BIGINT: u32 = 20;
 const TEXT_ARRAY: u32 = 1009;
 
@@ -61,6 +63,11 @@ impl Visitor for Found {
         if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr {
             self.note(right, TEXT_ARRAY);
         }
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && let Ok(oid) = type_oid(&data_type.to_string().to_lowercase())
+        {
+            self.note(inner, oid);
+        }
         if let Some(number) = number(expr) {
             self.0.entry(number).or_insert(None);
         }
@@ -77,9 +84,12 @@ mod tests {
 
     #[test]
     fn limits_are_bigint_and_lists_are_arrays() {
-        let sql = "SELECT $1 FROM t WHERE a = ANY($2) AND b > $3 LIMIT $4 OFFSET $5";
+        let sql = "SELECT $1, $6::int, $7::oid[] FROM t WHERE a = ANY($2) AND b > $3 LIMIT $4 OFFSET $5";
         let statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
         let types: Vec<_> = find(&statement).into_iter().collect();
-        assert_eq!(types, [(1, None), (2, Some(1009)), (3, None), (4, Some(20)), (5, Some(20))]);
+        assert_eq!(
+            types,
+            [(1, None), (2, Some(1009)), (3, None), (4, Some(20)), (5, Some(20)), (6, Some(23)), (7, Some(1028))]
+        );
     }
 }

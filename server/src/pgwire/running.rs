@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
-use henge_engine::session::{Session, error_from_datafusion};
+use henge_engine::session::{Cancel, Session, error_from_datafusion};
 use henge_engine::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -82,6 +82,13 @@ pub(super) struct Running {
     requests: mpsc::Sender<Request>,
     chunks: mpsc::Receiver<Chunk>,
     _task: Task<()>,
+    cancel: Cancel,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
 }
 
 #[derive(Debug)]
@@ -94,14 +101,15 @@ impl Running {
     pub(super) fn start(session: &Arc<Session>, source: Source, queries: &Handle) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let (answers, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let task = Task::spawn(queries, run(Arc::clone(session), source, asked, answers));
-        Self { requests, chunks, _task: task }
+        let cancel = Cancel::default();
+        let task = Task::spawn(queries, run(Arc::clone(session), source, cancel.clone(), asked, answers));
+        Self { requests, chunks, _task: task, cancel }
     }
 
     /// Asks for the next `rows` (`None`: all that are left). Chunks follow until one that holds no rows.
-    pub(super) async fn ask(&self, rows: Option<usize>, form: &Arc<Form>) -> Result<()> {
-        let request = Request { rows, form: Arc::clone(form) };
-        self.requests.send(request).await.map_err(|_| gone())
+    pub(super) async fn ask(&self, rows: Option<usize>, form: &Arc<Form>) {
+        // A task that failed to begin does not listen any more; why is in its chunk.
+        let _ = self.requests.send(Request { rows, form: Arc::clone(form) }).await;
     }
 
     pub(super) async fn next(&mut self) -> Chunk {
@@ -117,10 +125,11 @@ fn gone() -> Error {
 async fn run(
     session: Arc<Session>,
     source: Source,
+    cancel: Cancel,
     mut requests: mpsc::Receiver<Request>,
     chunks: mpsc::Sender<Chunk>,
 ) {
-    let mut rows = match open(&session, source).await {
+    let mut rows = match open(&session, source, &cancel).await {
         Ok(rows) => rows,
         Err(error) => {
             let _ = chunks.send(Chunk::Failed(error)).await;
@@ -136,9 +145,9 @@ async fn run(
     }
 }
 
-async fn open(session: &Session, source: Source) -> Result<Rows> {
+async fn open(session: &Session, source: Source, cancel: &Cancel) -> Result<Rows> {
     Ok(match source {
-        Source::Plan(plan) => Rows { stream: Some(session.execute(*plan).await?), batch: None },
+        Source::Plan(plan) => Rows { stream: Some(session.execute_until(*plan, cancel).await?), batch: None },
         Source::Batch(batch) => Rows { stream: None, batch: Some((batch, 0)) },
     })
 }

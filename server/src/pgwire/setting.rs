@@ -3,23 +3,33 @@
 //! Most have no effect here; they are kept so that a client reads back what it set. Those that do: `TimeZone`,
 //! `statement_timeout`. Settings of ours (`henge.*`, `datafusion.*`) are the session's.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use henge_engine::{Error, Result};
+use parking_lot::Mutex;
 
 use super::encode::Zone;
-use crate::pg_catalog::{SERVER_VERSION, SERVER_VERSION_NUM};
+use crate::pg_catalog::{SERVER_VERSION, SERVER_VERSION_NUM, SettingRow, SettingsView};
 
 /// Name as PostgreSQL spells it, first value, and what a client may do with it.
 const SETTINGS: &[(&str, &str, Kind)] = &[
     ("application_name", "", Kind::Reported),
+    ("array_nulls", "on", Kind::Free),
     ("backslash_quote", "safe_encoding", Kind::Free),
+    ("block_size", "8192", Kind::Fixed),
     ("bytea_output", "hex", Kind::Only(&["hex"])),
-    ("client_encoding", "UTF8", Kind::Only(&["UTF8", "UTF-8", "UNICODE", "\"UTF8\""])),
+    ("check_function_bodies", "on", Kind::Free),
+    ("client_encoding", "UTF8", Kind::Encoding),
     ("client_min_messages", "notice", Kind::Free),
+    ("constraint_exclusion", "partition", Kind::Free),
     ("cursor_tuple_fraction", "0.1", Kind::Free),
     ("DateStyle", "ISO, MDY", Kind::Reported),
+    ("default_table_access_method", "heap", Kind::Free),
+    ("default_tablespace", "", Kind::Free),
+    ("default_toast_compression", "pglz", Kind::Free),
     ("default_transaction_deferrable", "off", Kind::Free),
     ("default_transaction_isolation", "read committed", Kind::Free),
     ("default_transaction_read_only", "off", Kind::Reported),
@@ -43,8 +53,13 @@ const SETTINGS: &[(&str, &str, Kind)] = &[
     ("lc_numeric", "C", Kind::Free),
     ("lc_time", "C", Kind::Free),
     ("lock_timeout", "0", Kind::Free),
+    ("log_statement", "none", Kind::Free),
+    ("max_connections", "500", Kind::Fixed),
     ("max_identifier_length", "63", Kind::Fixed),
     ("max_index_keys", "32", Kind::Fixed),
+    ("max_prepared_transactions", "0", Kind::Fixed),
+    ("parallel_setup_cost", "1000", Kind::Free),
+    ("plan_cache_mode", "auto", Kind::Free),
     ("quote_all_identifiers", "off", Kind::Free),
     ("row_security", "on", Kind::Free),
     ("search_path", "druid", Kind::Free),
@@ -58,6 +73,7 @@ const SETTINGS: &[(&str, &str, Kind)] = &[
     ("statement_timeout", "0", Kind::Duration),
     ("synchronize_seqscans", "on", Kind::Free),
     ("synchronous_commit", "on", Kind::Free),
+    ("temp_tablespaces", "", Kind::Free),
     ("TimeZone", "UTC", Kind::Zone),
     ("transaction_isolation", "read committed", Kind::Free),
     ("transaction_read_only", "off", Kind::Free),
@@ -91,97 +107,258 @@ enum Kind {
     /// These values are taken; anything else would change answers, which is not built.
     Only(&'static [&'static str]),
     Duration,
+    Encoding,
     Zone,
 }
 
-/// A connection's settings.
+/// A connection's settings. Clones are the same settings: the connection's, and what SQL functions ask and change.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    values: BTreeMap<String, Setting>,
+pub(crate) struct Settings {
+    inner: Arc<Mutex<Inner>>,
+}
+
+type Values = Arc<BTreeMap<String, Setting>>;
+
+#[derive(Debug)]
+struct Inner {
+    values: Values,
+    /// Names of settings that the client must be told about.
+    changed: BTreeSet<String>,
+    /// What was there when the transaction block began, and at each of its savepoints.
+    saved: Vec<(Option<String>, Values)>,
 }
 
 #[derive(Clone, Debug)]
 struct Setting {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: String,
     /// What RESET goes back to: the default, or what the client asked for at startup.
     first: String,
+    /// What `SET LOCAL` hides until the end of the block.
+    hidden: Option<String>,
     kind: Kind,
 }
 
+/// How long a setting lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Session,
+    /// Until the end of the transaction block.
+    Local,
+}
+
 /// A setting that the client must be told about.
-pub(super) type Report = (&'static str, String);
+pub(super) type Report = (String, String);
 
 impl Settings {
-    pub(super) fn new(user: &str) -> Self {
+    pub(crate) fn new(user: &str) -> Self {
         let value =
             |name, value: &str| if name == "session_authorization" { user.to_string() } else { value.to_string() };
         let setting = |&(name, first, kind): &(&'static str, &str, Kind)| {
             let first = value(name, first);
-            (name.to_lowercase(), Setting { name, value: first.clone(), first, kind })
+            (name.to_lowercase(), Setting { name: name.into(), value: first.clone(), first, hidden: None, kind })
         };
-        Self { values: SETTINGS.iter().map(setting).collect() }
+        let values = Arc::new(SETTINGS.iter().map(setting).collect());
+        Self { inner: Arc::new(Mutex::new(Inner { values, changed: BTreeSet::new(), saved: Vec::new() })) }
     }
 
     /// What is told at startup.
     pub(super) fn reports(&self) -> Vec<Report> {
-        REPORTED.iter().filter_map(|name| Some((*name, self.values.get(&name.to_lowercase())?.value.clone()))).collect()
+        let inner = self.inner.lock();
+        REPORTED.iter().filter_map(|name| inner.report(name)).collect()
     }
 
-    pub(super) fn get(&self, name: &str) -> Result<&str> {
-        self.find(name).map(|setting| setting.value.as_str())
+    /// What changed since this was asked the last time, and must be told.
+    pub(super) fn changes(&self) -> Vec<Report> {
+        let mut inner = self.inner.lock();
+        let changed = std::mem::take(&mut inner.changed);
+        changed.iter().filter_map(|name| inner.report(name)).collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<String> {
+        self.inner.lock().find(name).map(|setting| setting.value.clone())
     }
 
     /// The name as PostgreSQL spells it, which is the label of `SHOW`.
-    pub(super) fn label(&self, name: &str) -> Result<&'static str> {
-        self.find(name).map(|setting| setting.name)
+    pub(super) fn label(&self, name: &str) -> Result<String> {
+        self.inner.lock().find(name).map(|setting| setting.name.to_string())
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.values.values().map(|setting| (setting.name, setting.value.as_str()))
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        let inner = self.inner.lock();
+        inner.values.values().map(|setting| (setting.name.to_string(), setting.value.clone())).collect()
     }
 
-    /// Sets `name`; `None` goes back to the first value. Gives what the client must be told.
-    pub(super) fn set(&mut self, name: &str, value: Option<&str>) -> Result<Option<Report>> {
-        let first = self.find(name)?.first.clone();
-        let checked = checked(self.find(name)?, value.unwrap_or(&first))?;
-        let setting = self.values.get_mut(&name.to_lowercase()).ok_or_else(|| unknown(name))?;
-        setting.value = checked;
-        Ok(REPORTED.contains(&setting.name).then(|| (setting.name, setting.value.clone())))
+    /// Sets `name`; `None` goes back to the first value. A name with a dot that nobody knows is the client's own.
+    pub(super) fn set(&self, name: &str, value: Option<&str>, scope: Scope) -> Result<()> {
+        self.inner.lock().set(name, value, scope)
     }
 
     /// Sets what a client asks for at startup: RESET goes back to it.
-    pub(super) fn start(&mut self, name: &str, value: &str) -> Result<()> {
-        self.set(name, Some(value))?;
-        if let Some(setting) = self.values.get_mut(&name.to_lowercase()) {
+    pub(super) fn start(&self, name: &str, value: &str) -> Result<()> {
+        let mut inner = self.inner.lock();
+        inner.set(name, Some(value), Scope::Session)?;
+        inner.changed.clear();
+        if let Some(setting) = Arc::make_mut(&mut inner.values).get_mut(&name.to_lowercase()) {
             setting.first.clone_from(&setting.value);
         }
         Ok(())
     }
 
-    /// All back to their first values. Gives what the client must be told.
-    pub(super) fn reset(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        for setting in self.values.values_mut().filter(|setting| setting.value != setting.first) {
-            setting.value.clone_from(&setting.first);
-            if REPORTED.contains(&setting.name) {
-                reports.push((setting.name, setting.value.clone()));
-            }
+    /// All back to their first values.
+    pub(super) fn reset(&self) {
+        let mut inner = self.inner.lock();
+        let first = |setting: &Setting| (setting.value != setting.first).then(|| setting.first.clone());
+        inner.replace(first);
+    }
+
+    /// A transaction block begins.
+    pub(super) fn begin(&self) {
+        let mut inner = self.inner.lock();
+        inner.saved = vec![(None, Arc::clone(&inner.values))];
+    }
+
+    /// It ends well: what was set for it alone goes back.
+    pub(super) fn commit(&self) {
+        let mut inner = self.inner.lock();
+        inner.saved.clear();
+        inner.replace(|setting| setting.hidden.clone());
+    }
+
+    /// It ends badly: everything goes back.
+    pub(super) fn rollback(&self) {
+        let mut inner = self.inner.lock();
+        let first = std::mem::take(&mut inner.saved).into_iter().next();
+        if let Some((_, values)) = first {
+            inner.go_back(values);
         }
-        reports
+    }
+
+    pub(super) fn savepoint(&self, name: &str) {
+        let mut inner = self.inner.lock();
+        let values = Arc::clone(&inner.values);
+        inner.saved.push((Some(name.to_string()), values));
+    }
+
+    /// Forgets a savepoint and those after it.
+    pub(super) fn release(&self, name: &str) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let at = inner.savepoint(name)?;
+        inner.saved.truncate(at);
+        Ok(())
+    }
+
+    /// Goes back to a savepoint, which stays.
+    pub(super) fn rollback_to(&self, name: &str) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let at = inner.savepoint(name)?;
+        inner.saved.truncate(at + 1);
+        let values = Arc::clone(&inner.saved[at].1);
+        inner.go_back(values);
+        Ok(())
     }
 
     pub(super) fn zone(&self) -> Zone {
-        self.get("timezone").and_then(Zone::parse).unwrap_or_default()
+        self.get("timezone").and_then(|name| Zone::parse(&name)).unwrap_or_default()
     }
 
     pub(super) fn statement_timeout(&self) -> Option<Duration> {
-        let millis = self.get("statement_timeout").ok().and_then(|text| duration_millis(text).ok())?;
+        let millis = self.get("statement_timeout").ok().and_then(|text| duration_millis(&text).ok())?;
         (millis > 0).then(|| Duration::from_millis(millis))
     }
+}
 
+impl Inner {
     fn find(&self, name: &str) -> Result<&Setting> {
         self.values.get(&name.to_lowercase()).ok_or_else(|| unknown(name))
+    }
+
+    fn report(&self, name: &str) -> Option<Report> {
+        let setting = self.values.get(&name.to_lowercase())?;
+        REPORTED.contains(&setting.name.as_ref()).then(|| (setting.name.to_string(), setting.value.clone()))
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>, scope: Scope) -> Result<()> {
+        let key = name.to_lowercase();
+        if name.contains('.') && !self.values.contains_key(&key) {
+            let own = Setting {
+                name: name.to_string().into(),
+                value: String::new(),
+                first: String::new(),
+                hidden: None,
+                kind: Kind::Free,
+            };
+            Arc::make_mut(&mut self.values).insert(key.clone(), own);
+        }
+        let setting = self.find(name)?;
+        let checked = checked(setting, value.unwrap_or(&setting.first))?;
+        if let Some(setting) = Arc::make_mut(&mut self.values).get_mut(&key) {
+            let before = std::mem::replace(&mut setting.value, checked);
+            setting.hidden = match scope {
+                Scope::Session => None,
+                Scope::Local => Some(setting.hidden.take().unwrap_or(before)),
+            };
+        }
+        self.changed.insert(key);
+        Ok(())
+    }
+
+    /// Gives settings another value, where `value` has one for them.
+    fn replace(&mut self, value: impl Fn(&Setting) -> Option<String>) {
+        if !self.values.values().any(|setting| value(setting).is_some()) {
+            return;
+        }
+        for (key, setting) in Arc::make_mut(&mut self.values) {
+            if let Some(value) = value(setting) {
+                setting.value = value;
+                setting.hidden = None;
+                self.changed.insert(key.clone());
+            }
+        }
+    }
+
+    fn go_back(&mut self, values: Values) {
+        let differs = |(key, setting): (&String, &Setting)| {
+            let same = values.get(key).is_some_and(|before| before.value == setting.value);
+            (!same).then(|| key.clone())
+        };
+        let changed: Vec<String> = self.values.iter().filter_map(differs).collect();
+        self.changed.extend(changed);
+        self.values = values;
+    }
+
+    fn savepoint(&self, name: &str) -> Result<usize> {
+        let found = self.saved.iter().rposition(|(saved, _)| saved.as_deref() == Some(name));
+        found.ok_or_else(|| Error::not_found(format!("savepoint \"{name}\" does not exist")).with_sqlstate("3B001"))
+    }
+}
+
+impl SettingsView for Settings {
+    fn rows(&self) -> Vec<SettingRow> {
+        let inner = self.inner.lock();
+        let row = |setting: &Setting| SettingRow {
+            name: setting.name.to_string(),
+            value: setting.value.clone(),
+            reset_value: setting.first.clone(),
+            is_fixed: matches!(setting.kind, Kind::Fixed),
+            is_bool: matches!(setting.first.as_str(), "on" | "off"),
+        };
+        inner.values.values().map(row).collect()
+    }
+
+    fn value(&self, name: &str) -> Result<String> {
+        self.get(name)
+    }
+
+    fn change(&self, name: &str, value: Option<&str>, local: bool) -> Result<String> {
+        let in_block = !self.inner.lock().saved.is_empty();
+        match local {
+            // As PostgreSQL does: outside of a block it ends with the statement.
+            true if !in_block => return Ok(value.unwrap_or_default().to_string()),
+            true => self.set(name, value, Scope::Local)?,
+            false => self.set(name, value, Scope::Session)?,
+        }
+        self.get(name)
     }
 }
 
@@ -190,7 +367,7 @@ fn unknown(name: &str) -> Error {
 }
 
 fn checked(setting: &Setting, value: &str) -> Result<String> {
-    let name = setting.name;
+    let name = &setting.name;
     let invalid =
         || Error::invalid_input(format!("invalid value for parameter \"{name}\": \"{value}\"")).with_sqlstate("22023");
     match setting.kind {
@@ -203,6 +380,14 @@ fn checked(setting: &Setting, value: &str) -> Result<String> {
             Ok(values[0].to_string())
         }
         Kind::Only(_) => Err(invalid().with_hint("only the default is supported here")),
+        Kind::Encoding => {
+            // As PostgreSQL does, letters and digits alone count.
+            let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
+            match plain.to_ascii_lowercase().as_str() {
+                "utf8" | "unicode" => Ok("UTF8".to_string()),
+                _ => Err(invalid().with_hint("only UTF8 is supported here")),
+            }
+        }
         Kind::Duration => duration_millis(value).map(duration_text).map_err(|()| invalid()),
         Kind::Zone => Zone::parse(value)
             .map(|zone| match zone {
@@ -260,31 +445,69 @@ mod tests {
 
     #[test]
     fn durations_are_shown_in_their_largest_whole_unit() {
-        let mut settings = Settings::new("u");
+        let settings = Settings::new("u");
         for (set, shown, millis) in [("1000", "1s", 1_000), ("2min", "2min", 120_000), ("90s", "90s", 90_000)] {
-            settings.set("statement_timeout", Some(set)).unwrap();
+            settings.set("statement_timeout", Some(set), Scope::Session).unwrap();
             assert_eq!(settings.get("statement_timeout").unwrap(), shown);
             assert_eq!(settings.statement_timeout(), Some(Duration::from_millis(millis)));
         }
-        assert!(settings.set("statement_timeout", Some("soon")).is_err());
+        assert!(settings.set("statement_timeout", Some("soon"), Scope::Session).is_err());
+    }
+
+    fn set(settings: &Settings, name: &str, value: &str) -> Result<()> {
+        settings.set(name, Some(value), Scope::Session)
     }
 
     #[test]
     fn reset_goes_back_to_what_the_client_asked_for_at_startup() {
-        let mut settings = Settings::new("u");
+        let settings = Settings::new("u");
         settings.start("application_name", "cube").unwrap();
-        let report = settings.set("Application_Name", Some("other")).unwrap();
-        assert_eq!(report, Some(("application_name", "other".to_string())));
-        assert_eq!(settings.reset(), [("application_name", "cube".to_string())]);
+        assert!(settings.changes().is_empty());
+        set(&settings, "Application_Name", "other").unwrap();
+        assert_eq!(settings.changes(), [("application_name".to_string(), "other".to_string())]);
+        settings.reset();
+        assert_eq!(settings.changes(), [("application_name".to_string(), "cube".to_string())]);
     }
 
     #[test]
     fn what_would_change_answers_and_is_not_built_is_refused() {
-        let mut settings = Settings::new("u");
-        assert!(settings.set("client_encoding", Some("latin1")).is_err());
-        assert!(settings.set("server_version", Some("9")).is_err());
-        assert!(settings.set("timezone", Some("Mars/Base")).is_err());
+        let settings = Settings::new("u");
+        assert!(set(&settings, "client_encoding", "latin1").is_err());
+        assert!(set(&settings, "server_version", "9").is_err());
+        assert!(set(&settings, "timezone", "Mars/Base").is_err());
         assert_eq!(settings.get("nonsense").unwrap_err().sqlstate(), Some("42704"));
+        assert!(set(&settings, "nonsense", "1").is_err());
+    }
+
+    #[test]
+    fn a_block_that_fails_takes_its_settings_along_and_local_ones_end_with_any() {
+        let settings = Settings::new("u");
+        let shown = || (settings.get("work_mem").unwrap(), settings.get("TimeZone").unwrap());
+        settings.begin();
+        set(&settings, "work_mem", "8MB").unwrap();
+        settings.set("TimeZone", Some("Asia/Tokyo"), Scope::Local).unwrap();
+        assert_eq!(shown(), ("8MB".into(), "Asia/Tokyo".into()));
+        settings.commit();
+        assert_eq!(shown(), ("8MB".into(), "UTC".into()));
+        assert_eq!(settings.changes(), [("TimeZone".to_string(), "UTC".to_string())]);
+        settings.begin();
+        set(&settings, "work_mem", "1GB").unwrap();
+        settings.savepoint("a");
+        set(&settings, "work_mem", "2GB").unwrap();
+        settings.rollback_to("a").unwrap();
+        assert_eq!(shown().0, "1GB");
+        settings.release("a").unwrap();
+        assert_eq!(settings.rollback_to("a").unwrap_err().sqlstate(), Some("3B001"));
+        settings.rollback();
+        assert_eq!(shown().0, "8MB");
+    }
+
+    #[test]
+    fn a_name_with_a_dot_is_the_clients_own() {
+        let settings = Settings::new("u");
+        assert!(settings.get("app.tenant").is_err());
+        set(&settings, "app.tenant", "7").unwrap();
+        assert_eq!(settings.get("App.Tenant").unwrap(), "7");
     }
 
     #[test]

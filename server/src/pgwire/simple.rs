@@ -36,7 +36,7 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn piece(&mut self, piece: Piece) -> Result<(), Stop> {
-        self.begin_statement();
+        self.begin_statement(&piece.sql);
         self.check_transaction(&piece.command)?;
         let prepared = self.prepare(Some(piece), &[]).await?;
         prepared.check_no_parameters()?;

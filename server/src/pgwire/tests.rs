@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use datafusion::catalog::{CatalogProvider, MemTable, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use futures::SinkExt;
+use henge_catalog::SystemClock;
+use henge_catalog::store::UserRecord;
 use henge_engine::Result;
+use henge_engine::model::Timestamp;
 use henge_engine::session::{Runtime, RuntimeOptions, SCHEMA, Session, SessionOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
-use super::listener::{Front, Sessions};
-use super::startup;
+use super::listener::{Door, Front, Rows, Sessions};
+use super::startup::{self, Ends};
+use crate::auth::tls::Tls;
+use crate::auth::{Auth, Users, make_verifier};
+use crate::pg_catalog::Extent;
 
 /// A database with one table `edits` of three rows, and `big` of 100,000.
 #[derive(Debug)]
@@ -44,10 +51,21 @@ fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Arc<MemTable> {
     Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap())
 }
 
+#[async_trait::async_trait]
 impl Sessions for Tables {
     fn open(&self, options: SessionOptions) -> Result<Session> {
         let schemas: Arc<dyn CatalogProvider> = Arc::clone(&self.schemas) as _;
         Ok(Session::new(&self.runtime, schemas, options))
+    }
+
+    fn extent(&self, data_source: &str) -> Option<Extent> {
+        (data_source == "edits").then_some(Extent { rows: 3, bytes: 20_480 })
+    }
+
+    /// Counts them only.
+    async fn append(&self, data_source: &str, rows: Rows) -> Result<u64> {
+        assert_eq!(data_source, "edits");
+        tokio::task::spawn_blocking(|| rows.map(|batch| Ok(batch?.num_rows() as u64)).sum()).await.unwrap()
     }
 }
 
@@ -56,7 +74,34 @@ fn front() -> Arc<Front> {
 }
 
 fn front_for(connections: usize) -> Arc<Front> {
-    Front::new(Arc::new(Tables::new()), queries(), connections)
+    front_with(connections, &[], None)
+}
+
+/// Who may log in.
+#[derive(Debug)]
+struct Known(Vec<UserRecord>);
+
+#[async_trait::async_trait]
+impl Users for Known {
+    async fn all(&self) -> Result<Vec<UserRecord>> {
+        Ok(self.0.clone())
+    }
+}
+
+fn front_with(connections: usize, users: &[(&str, &str)], tls: Option<Tls>) -> Arc<Front> {
+    let user = |(name, password): &(&str, &str)| UserRecord {
+        name: (*name).to_string(),
+        verifier: make_verifier(password).unwrap(),
+        created: Timestamp::from_millis(0),
+    };
+    let users = Arc::new(Known(users.iter().map(user).collect()));
+    let door = Door {
+        auth: Arc::new(Auth::new(users, true).unwrap()),
+        tls,
+        max_connections: connections,
+        clock: Arc::new(SystemClock),
+    };
+    Front::new(Arc::new(Tables::new()), queries(), door)
 }
 
 /// A runtime for queries, as in the server: one that is canceled between two of its polls may outlive its test.
@@ -71,7 +116,7 @@ fn dial(front: &Arc<Front>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(64 << 10);
     let front = Arc::clone(front);
     Handle::current().spawn(async move {
-        if let Some(connection) = startup::start(server, front, CancellationToken::new()).await {
+        if let Some(connection) = startup::start(server, Ends::default(), front, CancellationToken::new()).await {
             connection.run().await;
         }
     });
@@ -276,4 +321,120 @@ async fn a_result_larger_than_the_pipe_arrives_whole() {
     let rows = client.query("select n, n::text as t from big", &[]).await.unwrap();
     assert_eq!(rows.len(), 100_000);
     assert!(rows.iter().all(|row| row.get::<_, i64>(0).to_string() == row.get::<_, String>(1)));
+}
+
+#[tokio::test]
+async fn with_a_user_everybody_must_prove_a_password() {
+    let front = front_with(10, &[("amy", "sesame")], None);
+    let client = connect_as(&front, "user=amy password=sesame dbname=henge").await.unwrap();
+    assert_eq!(texts(&client.simple_query("select current_user").await.unwrap()), ["amy"]);
+    for config in ["user=amy password=wrong dbname=henge", "user=bob password=sesame dbname=henge"] {
+        assert_eq!(state(connect_as(&front, config).await.map(|_| ())), "28P01", "{config}");
+    }
+    // It says nothing about databases to whom it does not know.
+    assert_eq!(state(connect_as(&front, "user=bob password=x dbname=nope").await.map(|_| ())), "28P01");
+}
+
+#[tokio::test]
+async fn what_is_no_password_ends_the_connection() {
+    let front = front_with(10, &[("amy", "sesame")], None);
+    let mut wire = dial(&front);
+    let mut hello = vec![0, 0, 0, 18, 0, 3, 0, 0];
+    hello.extend_from_slice(b"user\0amy\0\0");
+    wire.write_all(&hello).await.unwrap();
+    wire.write_all(b"Q\0\0\0\x0dselect 1\0").await.unwrap();
+    let mut answer = Vec::new();
+    wire.read_to_end(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("SCRAM-SHA-256") && text.contains("08P01"), "{text}");
+}
+
+#[tokio::test]
+async fn a_block_that_is_rolled_back_leaves_no_setting_behind() {
+    let client = connect().await;
+    let shown = async || texts(&client.simple_query("show work_mem").await.unwrap());
+    client.batch_execute("begin; set work_mem = '9MB'; savepoint a; set local work_mem = '1GB'").await.unwrap();
+    assert_eq!(shown().await, ["1GB"]);
+    client.batch_execute("rollback to a").await.unwrap();
+    assert_eq!(shown().await, ["9MB"]);
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(shown().await, ["4MB"]);
+    assert_eq!(state(client.batch_execute("begin; rollback to nope").await), "3B001");
+}
+
+#[tokio::test]
+async fn temporary_tables_and_views_are_a_sessions_own() {
+    let front = front();
+    let client = connect_as(&front, "user=me dbname=henge").await.unwrap();
+    client
+        .batch_execute("create temp table t (a int, b text); insert into t values (1, 'x'), (2, null)")
+        .await
+        .unwrap();
+    client.batch_execute("create temp view v as select sum(a) as s from t").await.unwrap();
+    assert_eq!(texts(&client.simple_query("select s from v").await.unwrap()), ["3"]);
+    assert_eq!(client.execute("insert into T (B, A) select page, added from edits", &[]).await.unwrap(), 3);
+    assert_eq!(texts(&client.simple_query("select s from v").await.unwrap()), ["9"]);
+    assert_eq!(state(client.batch_execute("create temp table T (a int)").await), "42P07");
+    assert_eq!(state(client.batch_execute("insert into edits values (1)").await), "0A000");
+    assert_eq!(state(client.batch_execute("drop table edits").await), "0A000");
+    let other = connect_as(&front, "user=me dbname=henge").await.unwrap();
+    assert_eq!(state(other.simple_query("select * from t").await), "42P01");
+    client.batch_execute("drop view v; drop table if exists t; drop table if exists t").await.unwrap();
+    assert_eq!(state(client.simple_query("select * from t").await), "42P01");
+}
+
+#[tokio::test]
+async fn an_explanation_is_one_column_of_lines() {
+    let client = connect().await;
+    let statement = client.prepare("explain select count(*) from edits").await.unwrap();
+    assert_eq!(statement.columns().iter().map(|column| column.name()).collect::<Vec<_>>(), ["QUERY PLAN"]);
+    let lines = texts(&client.simple_query("explain select page from edits where added > 1").await.unwrap());
+    assert!(lines.len() > 1 && lines.iter().any(|line| line.contains("FilterExec")), "{lines:?}");
+    let json = texts(&client.simple_query("explain (analyze, costs off, format json) select 1").await.unwrap());
+    assert_eq!(json.len(), 1);
+    assert!(json[0].trim_start().starts_with('['), "{json:?}");
+    assert_eq!(state(client.simple_query("explain (format xml) select 1").await), "0A000");
+}
+
+#[tokio::test]
+async fn rows_are_copied_in_all_or_none() {
+    let copy = async |sql: &str, pieces: &[&'static str]| {
+        // Of its own: this client gives a connection up if a COPY is refused before it begins.
+        let client = connect().await;
+        let sink = client.copy_in::<_, bytes::Bytes>(sql).await?;
+        tokio::pin!(sink);
+        for piece in pieces {
+            sink.as_mut().send(bytes::Bytes::from_static(piece.as_bytes())).await?;
+        }
+        let copied = sink.finish().await;
+        assert_eq!(texts(&client.simple_query("select 1").await.unwrap()), ["1"]);
+        copied
+    };
+    let text = ["2015-09-12 00:00:00\tA\t1\n2015-09", "-12\t\\N\t2\n"];
+    assert_eq!(copy("copy edits from stdin", &text).await.unwrap(), 2);
+    let csv = ["page,__time\n\"a,\"\"b\"\"\",2015-09-12\n"];
+    assert_eq!(copy("copy Edits (PAGE, __time) from stdin csv header", &csv).await.unwrap(), 1);
+    for (sql, piece, code) in [
+        ("copy edits from stdin", "2015-09-12\tA\tx\n", "22P02"),
+        ("copy edits from stdin", "soon\tA\t1\n", "22007"),
+        ("copy edits from stdin", "2015-09-12\tA\n", "22P04"),
+        ("copy edits from stdin", "\\N\tA\t1\n", "23502"),
+        ("copy edits (page) from stdin", "", "23502"),
+        ("copy edits from stdin binary", "", "0A000"),
+        ("copy nope from stdin", "", "42P01"),
+        ("copy pg_class from stdin", "", "42809"),
+    ] {
+        assert_eq!(state(copy(sql, &[piece]).await), code, "{sql} {piece:?}");
+    }
+}
+
+#[tokio::test]
+async fn text_is_written_as_postgresql_writes_it() {
+    let client = connect().await;
+    let sql = "select timestamp '2013-08-01 10:00'::text || '|' || (interval '1 day 2 hours')::text || '|' || \
+               array[1,2]::text || '|' || 1e20::float8::text || '|' || (timestamptz '2013-08-01 10:00+00')::text";
+    let expected = |zone: &str| [format!("2013-08-01 10:00:00|1 day 02:00:00|{{1,2}}|1e+20|2013-08-01 {zone}")];
+    assert_eq!(texts(&client.simple_query(sql).await.unwrap()), expected("10:00:00+00"));
+    client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
+    assert_eq!(texts(&client.simple_query(sql).await.unwrap()), expected("19:00:00+09"));
 }

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use henge_catalog::Database;
+use async_trait::async_trait;
+use henge_catalog::database::IngestRun;
 use henge_catalog::provider::ServerAddress;
+use henge_catalog::store::UserRecord;
+use henge_catalog::{Database, SystemClock};
 use henge_engine::session::{Session, SessionOptions};
 use henge_engine::{Error, Result};
 use tokio::net::TcpListener;
@@ -14,9 +17,11 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::tls::Tls;
+use crate::auth::{Auth, Users};
 use crate::config::Config;
 use crate::http::{self, Api};
-use crate::pgwire::{self, Front, Sessions};
+use crate::pgwire::{self, Door, Extent, Front, Rows, Sessions};
 
 /// How long an ingestion may take to notice that it is canceled; one that waits for its input cannot.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -43,22 +48,61 @@ pub struct Server {
 #[derive(Debug)]
 struct DatabaseSessions(Database);
 
+#[async_trait]
 impl Sessions for DatabaseSessions {
     fn open(&self, options: SessionOptions) -> Result<Session> {
         Ok(self.0.session(options))
+    }
+
+    fn extent(&self, data_source: &str) -> Option<Extent> {
+        let view = self.0.data_source(data_source).ok()?;
+        let segments = view.segments();
+        let records = || segments.iter().map(|segment| &segment.record);
+        let rows = records().map(|record| record.num_rows).sum();
+        Some(Extent { rows, bytes: records().map(|record| record.size_bytes).sum() })
+    }
+
+    async fn append(&self, data_source: &str, rows: Rows) -> Result<u64> {
+        Ok(self.0.append(data_source, rows, IngestRun::default()).await?.row_stats.processed)
+    }
+}
+
+#[derive(Debug)]
+struct DatabaseUsers(Database);
+
+#[async_trait]
+impl Users for DatabaseUsers {
+    async fn all(&self) -> Result<Vec<UserRecord>> {
+        self.0.users().await
     }
 }
 
 /// Opens the doors to `database`. Queries run on `queries`, the rest where this is called.
 pub async fn start(config: &Config, database: Database, taken: Taken, queries: &Handle) -> Result<Server> {
+    let auth = Arc::new(Auth::new(Arc::new(DatabaseUsers(database.clone())), config.trusts)?);
+    if auth.is_open().await.is_err() {
+        return Err(Error::invalid_input(format!(
+            "`--host {}` would let other machines in without a password; add a user with `henge user add`, stay on \
+             127.0.0.1, or add `--allow-remote-without-password` if the network is trusted",
+            config.host
+        )));
+    }
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let moves = |chosen: bool| taken == Taken::Moves && !chosen;
     let pg = bind(config.host, config.pg_port, "--pg-port", moves(config.pg_port_chosen)).await?;
     let http = bind(config.host, config.http_port, "--http-port", moves(config.http_port_chosen)).await?;
     let (pg_address, http_address) = (local(&pg)?, local(&http)?);
     let shutdown = CancellationToken::new();
     let sessions = Arc::new(DatabaseSessions(database.clone()));
-    let front = Front::new(sessions, queries.clone(), config.max_connections);
-    let api = Api::new(database.clone(), queries.clone(), pg_address);
+    let door = Door {
+        auth: Arc::clone(&auth),
+        tls: tls.clone(),
+        max_connections: config.max_connections,
+        clock: Arc::new(SystemClock),
+    };
+    let front = Front::new(sessions, queries.clone(), door);
+    auth.leave_token(&config.data_dir)?;
+    let api = Api::new(database.clone(), queries.clone(), pg_address, auth, tls.clone());
     let mut doors = JoinSet::new();
     doors.spawn(pgwire::serve(pg, front, shutdown.clone()));
     doors.spawn(http::serve(http, api, shutdown.clone()));

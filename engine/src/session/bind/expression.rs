@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::query::{Binder, Output};
 use super::scope::{Found, unknown};
-use super::{Match, at, find, quoted, spelled};
+use super::{Match, at, find, otherwise, quoted, spelled};
 use crate::error::{Error, Result};
 use crate::session::{CATALOG, SCHEMA};
 
@@ -33,6 +33,9 @@ impl Binder<'_> {
         }
         if let Some(output) = output(outputs, wanted) {
             return Ok(Some(output));
+        }
+        if wanted.quote_style.is_none() && wanted.value.eq_ignore_ascii_case("localtimestamp") {
+            return Ok(Some(otherwise::local_timestamp()));
         }
         if wanted.quote_style.is_none()
             && let Some(text) = self.word(&wanted.value)
@@ -118,6 +121,9 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     fn bind(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Some(other) = otherwise::said(expr)? {
+            *expr = other;
+        }
         let bound = match expr {
             Expr::Identifier(wanted) => self.binder.identifier(wanted, self.outputs)?,
             Expr::CompoundIdentifier(path) => self.binder.compound(path)?,

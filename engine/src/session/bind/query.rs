@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAliasColumnDef, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAliasColumnDef, WildcardAdditionalOptions, With,
 };
 
 use super::scope::Scope;
 use super::table::{Tables, parts};
-use super::{Match, at, find, label, nearest, quoted, spelled};
+use super::{Match, at, find, label, nearest, otherwise, quoted, spelled};
 use crate::error::{Error, Result};
 use crate::session::SqlDialect;
 
@@ -122,6 +122,11 @@ impl<'a> Binder<'a> {
     }
 
     fn no_table(&self, name: &ObjectName, path: &[String]) -> Error {
+        if let Some(word) = name.0.first().and_then(ObjectNamePart::as_ident).filter(|word| is_clause(word)) {
+            // The parser takes it for a name where nothing stands before it.
+            let message = format!("syntax error at or near \"{}\"", word.value);
+            return at(Error::invalid_input(message).with_sqlstate("42601"), word);
+        }
         let error = Error::invalid_input(format!("table `{}` does not exist", path.join("."))).with_sqlstate("42P01");
         let near = path.last().and_then(|last| nearest(last, self.tables.known()));
         let error = match near {
@@ -282,6 +287,7 @@ impl<'a> Binder<'a> {
             }
         };
         let typed = label::of(&expr);
+        otherwise::many_rows(&mut expr);
         self.expression(&mut expr, &[])?;
         let column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr.clone());
         let own = column.as_ref().map(label::of);
@@ -317,6 +323,26 @@ impl Scope {
         }
         Some(columns)
     }
+}
+
+/// A word that begins a clause and can be no table's name without quotes.
+fn is_clause(word: &Ident) -> bool {
+    const CLAUSES: &[&str] = &[
+        "except",
+        "fetch",
+        "from",
+        "group",
+        "having",
+        "intersect",
+        "limit",
+        "offset",
+        "order",
+        "select",
+        "union",
+        "where",
+        "window",
+    ];
+    word.quote_style.is_none() && CLAUSES.iter().any(|clause| clause.eq_ignore_ascii_case(&word.value))
 }
 
 /// `label`, or `label_2` and so on where another column has the name already.

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Statement, visit_relations};
 
 use super::{Match, find};
 use crate::error::{Error, Result};
-use crate::session::{CATALOG, SCHEMA, SessionOptions, error_from_datafusion};
+use crate::session::{CATALOG, SCHEMA, SessionOptions, TEMPORARY_SCHEMA, error_from_datafusion};
 
 /// A table: how it is to be written, and its columns.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Tables {
 async fn find_table(catalog: &dyn CatalogProvider, name: &[String], options: &SessionOptions) -> Result<Option<Table>> {
     match name {
         [table] => {
-            let path = std::iter::once(SCHEMA).chain(options.search_path.iter().map(String::as_str));
+            let path = [TEMPORARY_SCHEMA, SCHEMA].into_iter().chain(options.search_path.iter().map(String::as_str));
             for schema in path {
                 if let Some(found) = table_of(catalog, schema, table).await? {
                     // What lives in the default schema needs no schema, and reads better in plans without.

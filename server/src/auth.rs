@@ -1,0 +1,196 @@
+//! Who is it, may they: users and their passwords, and encryption on the way.
+//!
+//! The rule, on every door: while there are no users, whoever reaches a door may enter, if the server was started so that
+//! only this machine reaches it, or was told that the network is trusted; otherwise nobody may. As soon as there is a user,
+//! everybody needs a password. Who may enter may read everything.
+//!
+//! Invariants: a password is never kept, only what proves it ([`verifier`]); it is the same work whether a user exists or
+//! not. What is configured for encryption and cannot be used is an error at the start, never a door left open ([`tls`]).
+
+pub(crate) mod tls;
+mod token;
+mod verifier;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use henge_catalog::store::UserRecord;
+use henge_engine::error::{Category, Persona};
+use henge_engine::{Error, Result};
+use parking_lot::Mutex;
+use pgwire::api::auth::sasl::scram::ScramSecret;
+
+pub(crate) use token::{LOCAL_USER, Token};
+pub(crate) use verifier::{check_password, make as make_verifier};
+
+/// Passwords that were found right and need not be computed again.
+const REMEMBERED: usize = 1024;
+
+/// Where users are recorded.
+#[async_trait]
+pub trait Users: fmt::Debug + Send + Sync {
+    async fn all(&self) -> Result<Vec<UserRecord>>;
+}
+
+/// The door keeper: one for all doors.
+#[derive(Debug)]
+pub struct Auth {
+    users: Arc<dyn Users>,
+    /// Whether everybody may enter while there are no users.
+    trusts: bool,
+    token: Token,
+    known: Mutex<HashSet<[u8; 32]>>,
+}
+
+/// What somebody who says a name must do.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Free,
+    Password(ScramSecret),
+}
+
+impl Auth {
+    /// `trusts` says whether everybody may enter while there are no users.
+    pub fn new(users: Arc<dyn Users>, trusts: bool) -> Result<Self> {
+        Ok(Self { users, trusts, token: Token::new()?, known: Mutex::default() })
+    }
+
+    /// Lets commands of whoever may read the data directory enter.
+    pub(crate) fn leave_token(&self, data_dir: &Path) -> Result<()> {
+        self.token.leave(data_dir)
+    }
+
+    /// The names of all users.
+    pub(crate) async fn names(&self) -> Result<Vec<String>> {
+        Ok(self.users.all().await?.into_iter().map(|user| user.name).collect())
+    }
+
+    /// What `name` must do to enter. Fails if nobody may.
+    pub(crate) async fn entry(&self, name: &str) -> Result<Entry> {
+        let users = self.users.all().await?;
+        if users.is_empty() {
+            return if self.trusts { Ok(Entry::Free) } else { Err(no_users()) };
+        }
+        Ok(Entry::Password(match users.iter().find(|user| user.name == name) {
+            Some(user) => verifier::secret(&user.verifier)?,
+            None if name == LOCAL_USER => verifier::secret(&verifier::make(self.token.text())?)?,
+            None => self.token.decoy(name),
+        }))
+    }
+
+    /// Whether somebody without a name may enter.
+    pub(crate) async fn is_open(&self) -> Result<bool> {
+        let users = self.users.all().await?;
+        if users.is_empty() && !self.trusts {
+            return Err(no_users());
+        }
+        Ok(users.is_empty())
+    }
+
+    /// Lets in who says this name and this password in plain words. For doors that know no better way.
+    pub(crate) async fn check(&self, name: &str, password: &str) -> Result<()> {
+        let users = self.users.all().await?;
+        if users.is_empty() {
+            return if self.trusts { Ok(()) } else { Err(no_users()) };
+        }
+        if name == LOCAL_USER && self.token.is(password) {
+            return Ok(());
+        }
+        let found = users.into_iter().find(|user| user.name == name).map(|user| user.verifier);
+        let key = self.token.fingerprint(&[name, found.as_deref().unwrap_or_default(), password]);
+        if self.known.lock().contains(&key) {
+            return Ok(());
+        }
+        let decoy = verifier::make(self.token.text())?;
+        let (verifier, password) = (found.unwrap_or(decoy), password.to_string());
+        // Milliseconds of hashing.
+        let checked = tokio::task::spawn_blocking(move || check_password(&verifier, &password)).await;
+        let right =
+            checked.map_err(|error| Error::runtime_failure("a password was not checked").with_source(error))??;
+        if !right {
+            return Err(wrong_password(name));
+        }
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(key);
+        Ok(())
+    }
+}
+
+fn no_users() -> Error {
+    Error::new(
+        Category::Unauthorized,
+        Persona::User,
+        "nobody may enter: this server is open to other machines and has no users; add one with `henge user add`",
+    )
+    .with_sqlstate("28000")
+}
+
+pub(crate) fn wrong_password(name: &str) -> Error {
+    Error::new(Category::Unauthorized, Persona::User, format!("password authentication failed for user \"{name}\""))
+        .with_sqlstate("28P01")
+}
+
+#[cfg(test)]
+mod tests {
+    use henge_engine::model::Timestamp;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Known(Vec<UserRecord>);
+
+    #[async_trait]
+    impl Users for Known {
+        async fn all(&self) -> Result<Vec<UserRecord>> {
+            Ok(self.0.clone())
+        }
+    }
+
+    fn auth(users: &[(&str, &str)], trusts: bool) -> Auth {
+        let user = |(name, password): &(&str, &str)| UserRecord {
+            name: (*name).to_string(),
+            verifier: make_verifier(password).unwrap(),
+            created: Timestamp::from_millis(0),
+        };
+        Auth::new(Arc::new(Known(users.iter().map(user).collect())), trusts).unwrap()
+    }
+
+    #[tokio::test]
+    async fn without_users_everybody_enters_where_the_server_trusts_and_nobody_elsewhere() {
+        assert!(matches!(auth(&[], true).entry("x").await, Ok(Entry::Free)));
+        assert!(auth(&[], true).check("x", "").await.is_ok());
+        for error in [auth(&[], false).entry("x").await.unwrap_err(), auth(&[], false).is_open().await.unwrap_err()] {
+            assert_eq!(error.sqlstate(), Some("28000"));
+        }
+    }
+
+    #[tokio::test]
+    async fn with_a_user_everybody_needs_a_password() {
+        let auth = auth(&[("amy", "sesame")], true);
+        assert!(!auth.is_open().await.unwrap());
+        for name in ["amy", "bob"] {
+            assert!(matches!(auth.entry(name).await, Ok(Entry::Password(_))), "{name}");
+        }
+        for _ in 0..2 {
+            assert!(auth.check("amy", "sesame").await.is_ok());
+            for (name, password) in [("amy", "sesam"), ("bob", "sesame"), ("amy", ""), (LOCAL_USER, "sesame")] {
+                assert_eq!(auth.check(name, password).await.unwrap_err().sqlstate(), Some("28P01"), "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_may_read_the_data_directory_may_enter() {
+        let auth = auth(&[("amy", "sesame")], true);
+        let dir = tempfile::tempdir().unwrap();
+        auth.leave_token(dir.path()).unwrap();
+        let token = Token::find(dir.path()).unwrap();
+        assert!(auth.check(LOCAL_USER, &token).await.is_ok());
+    }
+}
