@@ -82,7 +82,8 @@ fn edits_are_ingested() -> Result<Completion, Failed> {
     std::fs::write(
         &spec,
         r#"{"dataSchema": {"dataSource": "prefix", "timestampSpec": {"column": "time"},
-                            "dimensionsSpec": {"dimensions": ["page", {"type": "long", "name": "added"}]}},
+                            "dimensionsSpec": {"dimensions": ["page", {"type": "long", "name": "added"}]},
+                            "granularitySpec": {"rollup": false}},
             "ioConfig": {"inputSource": {"type": "s3", "prefixes": ["s3://edits/days/"]}, "inputFormat": {"type": "json"}}}"#,
     )?;
     s3.henge(&data, "ingest", &["--spec", &spec.to_string_lossy()])?;
