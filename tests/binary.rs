@@ -1,5 +1,6 @@
 //! The real binary, driven by real clients.
 
+mod coordinator;
 mod crash;
 mod demo;
 mod embedding;
@@ -23,6 +24,7 @@ use crate::harness::{block_on, ensure};
 
 pub fn trials() -> Vec<Trial> {
     let trials = [
+        coordinator::trials(),
         crash::trials(),
         demo::trials(),
         embedding::trials(),

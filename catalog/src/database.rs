@@ -202,6 +202,11 @@ impl Database {
         Ok(())
     }
 
+    /// What this process is called in `sys.servers`: `host:port`.
+    pub fn server_name(&self) -> String {
+        self.inner.server.name()
+    }
+
     /// Memory and spilled files, shared by all sessions.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.inner.runtime

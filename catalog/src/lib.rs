@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod assignment;
 mod clock;
 pub mod database;
 pub mod lease;

@@ -16,6 +16,7 @@ mod payload;
 mod postgres;
 mod record;
 mod row;
+mod segments;
 mod sql;
 mod sql_store;
 mod sqlite;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use henge_engine::model::Interval;
 use henge_engine::{Error, Result};
+use smallvec::{SmallVec, smallvec};
 
 pub use visible::{Visible, VisibleEntry};
 
@@ -58,8 +59,8 @@ pub struct Group<T> {
     version: Arc<str>,
     kind: GroupKind,
     core_size: u32,
-    /// By partition number, ascending.
-    partitions: Vec<(u32, T)>,
+    /// By partition number, ascending. Most groups of a data source with small chunks have one.
+    partitions: SmallVec<[(u32, T); 1]>,
 }
 
 impl<T> Group<T> {
@@ -99,7 +100,8 @@ impl<T> Group<T> {
     }
 }
 
-type Versions<T> = Vec<Arc<Group<T>>>;
+/// Nearly always one.
+type Versions<T> = SmallVec<[Arc<Group<T>>; 1]>;
 
 /// The segments of one data source, and what of them is visible.
 #[derive(Clone, Debug)]
@@ -165,7 +167,7 @@ impl<T: Clone> Timeline<T> {
         let Addition { interval, version, kind, core_size, partition, segment } = addition;
         let Some(group) = self.changed_group(changed, &interval, &version) else {
             let key = (interval, Arc::clone(&version));
-            let partitions = vec![(partition, segment)];
+            let partitions = smallvec![(partition, segment)];
             changed.insert(key, Group { interval, version, kind, core_size, partitions });
             return Ok(());
         };

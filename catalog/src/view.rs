@@ -9,6 +9,7 @@ mod problems;
 mod schemas;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
@@ -66,6 +67,7 @@ pub struct View {
     old_nulls: OldNulls,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
+    changes: AtomicU64,
 }
 
 type Shown = BTreeMap<String, Arc<DataSourceView>>;
@@ -87,7 +89,8 @@ struct WorkingSource {
 impl View {
     /// The view of what a store holds. Opens no segment.
     pub fn new(storage: DeepStorage, old_nulls: OldNulls, snapshot: Snapshot) -> Result<Self> {
-        let view = Self { storage, old_nulls, shown: RwLock::default(), working: Mutex::default() };
+        let (shown, working) = (RwLock::default(), Mutex::default());
+        let view = Self { storage, old_nulls, shown, working, changes: AtomicU64::new(0) };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -127,6 +130,11 @@ impl View {
         self.change(&mut working, data_source, rev, added, &removed)
     }
 
+    /// Counts the changes of any data source, so that who looks at all segments need not do so for nothing.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
     /// The `rev` as of which a data source is shown; 0 if nothing of it is known.
     pub fn rev(&self, data_source: &str) -> u64 {
         self.working.lock().timelines.get(data_source).map_or(0, |source| source.rev)
@@ -140,6 +148,7 @@ impl View {
         added: Vec<SegmentRecord>,
         removed: &[SegmentId],
     ) -> Result<()> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
         let Working { timelines, retired } = working;
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);

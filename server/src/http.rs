@@ -1,6 +1,7 @@
 //! The HTTP front door: JSON to a call and back. Paths are Druid's.
 
 mod body;
+mod coordinator;
 mod listener;
 mod login;
 mod page;
@@ -86,6 +87,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/status", get(task::status))
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
+        .nest("/druid/coordinator/v1", coordinator::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&api), login::check))

@@ -252,8 +252,11 @@ async fn sweep(store: &dyn MetadataStore, storage: &DeepStorage) -> Result<()> {
     if orphans.is_empty() {
         return Ok(());
     }
-    remove(storage, store, &orphans).await?;
-    tracing::info!(files = orphans.len(), "removed files that were never published");
+    match remove(storage, store, &orphans).await {
+        Ok(()) => tracing::info!(files = orphans.len(), "removed files that were never published"),
+        // Deep storage may be down: what is cached can be served all the same.
+        Err(error) => tracing::warn!(%error, "files that were never published are removed at the next start"),
+    }
     Ok(())
 }
 

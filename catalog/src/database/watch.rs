@@ -37,10 +37,15 @@ async fn polling(inner: Weak<Inner>) {
 }
 
 async fn fetching(inner: Weak<Inner>) {
+    let mut complete_as_of = None;
     loop {
         let Some(this) = inner.upgrade() else { return };
-        if let Err(error) = this.fetch_missing().await {
-            tracing::warn!(%error, "a segment could not be fetched; it is tried again");
+        let changes = this.view.changes();
+        if complete_as_of != Some(changes) {
+            match this.fetch_missing().await {
+                Ok(()) => complete_as_of = Some(changes),
+                Err(error) => tracing::warn!(%error, "a segment could not be fetched; it is tried again"),
+            }
         }
         drop(this);
         tokio::time::sleep(POLL).await;

@@ -7,16 +7,19 @@ use henge_engine::model::{Interval, SegmentId, SegmentUid, Timestamp};
 use henge_engine::storage::LoadSpec;
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
-use sqlx::{Pool, SqlSafeStr, Transaction};
+use sqlx::{Pool, SqlSafeStr};
 
-use super::dialect::{Dialect, Fields, values};
+use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::{failure, retrying};
 use super::record::{
-    AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Overlap, Publication, Publish,
-    Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, UserRecord,
+    AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Publication, Publish, Published,
+    Pushes, SegmentRecord, Settlement, Snapshot, TaskRecord, UserRecord,
 };
-use super::row::{self, Schemas};
-use super::{Decide, MetadataStore, migration, payload, sql};
+use super::segments::{
+    Writing, adopt, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev, select_by_time,
+    set_unused,
+};
+use super::{Decide, MetadataStore, migration, payload, row, sql};
 use crate::rule::Rule;
 
 /// Connections of each kind, to write and to read.
@@ -43,8 +46,6 @@ impl<D: Dialect> fmt::Debug for SqlStore<D> {
         f.debug_struct("SqlStore").field("database", &D::NAME).finish_non_exhaustive()
     }
 }
-
-type Writing<D> = Transaction<'static, D>;
 
 impl<D: Dialect> SqlStore<D> {
     /// Over connections to a database, which is brought to the shape this program knows.
@@ -78,7 +79,7 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     /// A single statement that reads.
-    async fn ask(&self, statement: &'static str, values: &[super::dialect::Value<'_>]) -> Result<Vec<Fields>> {
+    async fn ask(&self, statement: &'static str, values: &[Value<'_>]) -> Result<Vec<Fields>> {
         let mut connection = self.readers.acquire().await.map_err(failure::<D>)?;
         D::fetch(&mut connection, statement, values).await.map_err(failure::<D>)
     }
@@ -311,7 +312,7 @@ impl<D: Dialect> SqlStore<D> {
         Ok(LeaseOutcome::HeldBy { holder: row.text(0)?, left })
     }
 
-    async fn change_lease_once(&self, statement: &'static str, values: &[super::dialect::Value<'_>]) -> Result<bool> {
+    async fn change_lease_once(&self, statement: &'static str, values: &[Value<'_>]) -> Result<bool> {
         let mut connection = self.writer.acquire().await.map_err(failure::<D>)?;
         Ok(D::execute(&mut connection, statement, values).await.map_err(failure::<D>)? > 0)
     }
@@ -483,164 +484,4 @@ pub(super) fn swept(publish_id: &str) -> Error {
         "the files of `{publish_id}` were about to be published when another process removed them as left behind; \
          nothing was published, ingest again"
     ))
-}
-
-async fn execute<D: Dialect>(
-    writing: &mut Writing<D>,
-    statement: &'static str,
-    values: &[super::dialect::Value<'_>],
-) -> Result<u64> {
-    D::execute(&mut *writing, statement, values).await.map_err(failure::<D>)
-}
-
-async fn fetch<D: Dialect>(
-    transaction: &mut Writing<D>,
-    statement: &'static str,
-    values: &[super::dialect::Value<'_>],
-) -> Result<Vec<Fields>> {
-    D::fetch(&mut *transaction, statement, values).await.map_err(failure::<D>)
-}
-
-async fn all_schemas<D: Dialect>(transaction: &mut Writing<D>) -> Result<Schemas> {
-    let rows = fetch(transaction, sql::SELECT_SCHEMAS, &[]).await?;
-    rows.iter().map(|row| Ok((row.text(0)?, payload::schema_from_json(&row.text(1)?)?))).collect()
-}
-
-/// Raises the `rev` of a data source, and creates it when missing. Its row is locked from here on.
-async fn next_rev<D: Dialect>(writing: &mut Writing<D>, data_source: &str, now: Timestamp) -> Result<u64> {
-    if execute(writing, sql::NEXT_REV, values![data_source]).await? == 0 {
-        execute(writing, D::INSERT_DATA_SOURCE, values![data_source, now]).await?;
-        execute(writing, sql::NEXT_REV, values![data_source]).await?;
-    }
-    let rows = fetch(writing, sql::SELECT_REV, values![data_source]).await?;
-    rows.first().ok_or_else(|| Error::runtime_failure("a data source that was just made is gone"))?.unsigned(0)
-}
-
-/// Whether the segments of a publication are there, by the names of their bytes.
-async fn is_there<D: Dialect>(writing: &mut Writing<D>, published: &Published) -> Result<bool> {
-    let Some(first) = published.added.first() else { return Ok(true) };
-    let rows = fetch(writing, sql::SELECT_SEGMENT, values![first.id.to_string()]).await?;
-    Ok(rows.first().map(|row| row.text(6)).transpose()?.is_some_and(|uid| uid == first.uid.to_string()))
-}
-
-async fn select_by_time<D: Dialect>(
-    transaction: &mut Writing<D>,
-    statement: &'static str,
-    data_source: &str,
-    interval: Interval,
-    schemas: &Schemas,
-) -> Result<Vec<SegmentRecord>> {
-    let values = values![data_source, interval.start().millis(), interval.end().millis()];
-    let rows = fetch(transaction, statement, values).await?;
-    rows.iter().map(|row| row::segment(row, schemas)).collect()
-}
-
-async fn find_overlap<D: Dialect>(
-    writing: &mut Writing<D>,
-    data_source: &str,
-    asked: &[Interval],
-    rev: u64,
-) -> Result<Overlap> {
-    let schemas = all_schemas(writing).await?;
-    let mut spans = asked.to_vec();
-    for span in asked {
-        let used = select_by_time(writing, sql::SELECT_USED_OVERLAPPING, data_source, *span, &schemas).await?;
-        spans.extend(used.iter().map(|record| record.id.interval));
-    }
-    let mut overlap = Overlap { rev, ..Overlap::default() };
-    for span in super::join(spans) {
-        overlap.used.extend(select_by_time(writing, sql::SELECT_USED_OVERLAPPING, data_source, span, &schemas).await?);
-        let values = values![data_source, span.start().millis(), span.end().millis()];
-        for row in &fetch(writing, sql::SELECT_TAKEN, values).await? {
-            overlap.taken.push(TakenGroup {
-                interval: row::interval(row, 0)?,
-                version: row.text(2)?,
-                max_partition: row::partition(row, 3)?,
-            });
-        }
-    }
-    overlap.used.sort_by(|a, b| a.id.cmp(&b.id));
-    overlap.used.dedup_by(|a, b| a.id == b.id);
-    Ok(overlap)
-}
-
-async fn insert_segment<D: Dialect>(
-    writing: &mut Writing<D>,
-    record: &SegmentRecord,
-    publication: &Publication,
-) -> Result<()> {
-    let schema_id = schema_id(writing, record).await?;
-    let SegmentRecord { id, .. } = record;
-    let (min_time, max_time) = row::times(record);
-    let values = values![
-        id.to_string(),
-        &id.data_source,
-        record.created,
-        id.interval.start(),
-        id.interval.end(),
-        record.shard_spec.core_size() != 1 || id.partition > 0,
-        &id.version,
-        payload::Payload::of(record)?.into_bytes(),
-        publication.now,
-        id.interval.start().millis(),
-        id.interval.end().millis(),
-        id.partition,
-        record.uid.to_string(),
-        schema_id,
-        record.num_rows,
-        record.size_bytes,
-        &record.hash,
-        min_time,
-        max_time,
-        &publication.publish_id,
-        record.created_rev,
-    ];
-    execute(writing, sql::INSERT_SEGMENT, values).await.map(drop)
-}
-
-/// Fills in our columns of a row that was inserted by hand.
-async fn adopt<D: Dialect>(writing: &mut Writing<D>, record: &SegmentRecord, rev: u64) -> Result<u64> {
-    let schema_id = schema_id(writing, record).await?;
-    let SegmentRecord { id, .. } = record;
-    let (min_time, max_time) = row::times(record);
-    let values = values![
-        id.interval.start().millis(),
-        id.interval.end().millis(),
-        id.partition,
-        record.uid.to_string(),
-        schema_id,
-        record.num_rows,
-        record.size_bytes,
-        &record.hash,
-        min_time,
-        max_time,
-        rev,
-        id.to_string(),
-    ];
-    execute(writing, sql::ADOPT, values).await
-}
-
-async fn schema_id<D: Dialect>(writing: &mut Writing<D>, record: &SegmentRecord) -> Result<String> {
-    let json = payload::to_json(record.schema.as_ref())?;
-    let fingerprint = payload::schema_fingerprint(&json);
-    for collision in 0_u32.. {
-        let id = if collision == 0 { format!("{fingerprint:016x}") } else { format!("{fingerprint:016x}-{collision}") };
-        let mut rows = fetch(writing, sql::SELECT_SCHEMA, values![&id]).await?;
-        if rows.is_empty() {
-            // Another may be about to insert the same: then this one waits for it, and looks again.
-            execute(writing, D::INSERT_SCHEMA, values![&id, &json]).await?;
-            rows = fetch(writing, sql::SELECT_SCHEMA, values![&id]).await?;
-        }
-        if rows.first().map(|row| row.text(0)).transpose()?.is_some_and(|found| found == json) {
-            return Ok(id);
-        }
-    }
-    Err(Error::defensive("every schema collides"))
-}
-
-async fn set_unused<D: Dialect>(writing: &mut Writing<D>, ids: &[SegmentId], now: Timestamp, rev: u64) -> Result<()> {
-    for id in ids {
-        execute(writing, sql::MARK_UNUSED, values![now, rev, id.to_string()]).await?;
-    }
-    Ok(())
 }

@@ -1,0 +1,206 @@
+//! `/druid/coordinator/v1`: what there is, and whether it is loaded. One process is coordinator and historical in one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use henge_catalog::view::{DataSourceView, ViewedSegment};
+use henge_engine::Error;
+use henge_engine::model::{Interval, ShardSpec};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::{JsonBody, Parameters};
+use super::{Answer, Api};
+
+/// The tier of the one server, as Druid names it.
+const TIER: &str = "_default_tier";
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/leader", get(leader))
+        .route("/isLeader", get(is_leader))
+        .route("/loadstatus", get(load_status))
+        .route("/loadqueue", get(load_queue))
+        .route("/servers", get(servers))
+        .route("/datasources", get(data_sources))
+        .route("/datasources/{name}", get(data_source))
+        .route("/datasources/{name}/intervals", get(intervals))
+        .route("/datasources/{name}/segments", get(segments))
+        .route("/datasources/{name}/loadstatus", get(load_status_of))
+        .route("/datasources/{name}/markUnused", post(mark_unused))
+        .route("/metadata/datasources", get(names))
+        .route("/metadata/datasources/{name}/segments", get(segments))
+}
+
+/// How much is told. A parameter without a value counts.
+#[derive(Debug, Deserialize)]
+pub(super) struct Detail {
+    simple: Option<String>,
+    full: Option<String>,
+}
+
+async fn leader(State(api): State<Arc<Api>>) -> String {
+    format!("http://{}", api.database.server_name())
+}
+
+async fn is_leader() -> Json<Value> {
+    Json(json!({ "leader": true }))
+}
+
+/// How many visible segments of a data source there are, and how many of them are not on this machine.
+fn loaded(view: &DataSourceView) -> (usize, usize) {
+    let segments = view.segments();
+    let missing = segments.iter().filter(|segment| !segment.segment.is_here()).count();
+    (segments.len(), missing)
+}
+
+fn status(all: usize, missing: usize) -> Value {
+    json!(100.0 * (all - missing) as f64 / all.max(1) as f64)
+}
+
+/// In percent; with `simple` or `full`, how many segments are still to be loaded.
+async fn load_status(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    let views = api.database.data_sources();
+    let missing = || views.iter().map(|view| (view.name().to_owned(), json!(loaded(view).1)));
+    Json(match (&detail.simple, &detail.full) {
+        (_, Some(_)) => json!({ TIER: missing().collect::<BTreeMap<_, _>>() }),
+        (Some(_), None) => json!(missing().collect::<BTreeMap<_, _>>()),
+        (None, None) => {
+            let status = views.iter().map(|view| {
+                let (all, missing) = loaded(view);
+                (view.name().to_owned(), status(all, missing))
+            });
+            json!(status.collect::<BTreeMap<_, _>>())
+        }
+    })
+}
+
+async fn load_status_of(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    let view = api.database.data_source(&name)?;
+    let (all, missing) = loaded(&view);
+    Ok(Json(json!({ name: status(all, missing) })))
+}
+
+/// The segments that are on their way to this machine, and how many bytes they have.
+async fn load_queue(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    let views = api.database.data_sources();
+    let segments = views.iter().flat_map(|view| view.segments());
+    let missing = segments.filter(|segment| !segment.segment.is_here()).collect::<Vec<_>>();
+    let queue = match detail.simple {
+        Some(_) => json!({
+            "segmentsToLoad": missing.len(),
+            "segmentsToDrop": 0,
+            "segmentsToLoadSize": missing.iter().map(|segment| segment.record.size_bytes).sum::<u64>(),
+            "segmentsToDropSize": 0,
+        }),
+        None => json!({
+            "segmentsToLoad": missing.iter().map(|segment| segment.id.to_string()).collect::<Vec<_>>(),
+            "segmentsToDrop": [],
+        }),
+    };
+    Json(json!({ api.database.server_name(): queue }))
+}
+
+async fn servers(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    let host = api.database.server_name();
+    if detail.simple.is_none() && detail.full.is_none() {
+        return Json(json!([host]));
+    }
+    let views = api.database.data_sources();
+    let bytes: u64 = views.iter().map(|view| sum_bytes(&view.segments())).sum();
+    Json(json!([{ "host": host, "tier": TIER, "type": "historical", "priority": 0, "currSize": bytes }]))
+}
+
+async fn names(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(api.database.data_sources().iter().map(|view| json!(view.name())).collect())
+}
+
+async fn data_sources(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    if detail.simple.is_none() && detail.full.is_none() {
+        return names(State(api)).await;
+    }
+    Json(api.database.data_sources().iter().map(|view| described(view)).collect())
+}
+
+async fn data_source(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    let view = api.database.data_source(&name)?;
+    Ok(Json(described(&view)))
+}
+
+fn sum_bytes(segments: &[Arc<ViewedSegment>]) -> u64 {
+    segments.iter().map(|segment| segment.record.size_bytes).sum()
+}
+
+fn described(view: &DataSourceView) -> Value {
+    let segments = view.segments();
+    let (bytes, count) = (sum_bytes(&segments), segments.len());
+    let start = segments.iter().map(|segment| segment.id.interval.start()).min();
+    let end = segments.iter().map(|segment| segment.id.interval.end()).max();
+    json!({
+        "name": view.name(),
+        "properties": {},
+        "segments": {
+            "count": count,
+            "size": bytes,
+            "replicatedSize": bytes,
+            "minTime": start.map(|time| time.to_string()),
+            "maxTime": end.map(|time| time.to_string()),
+        },
+        "tiers": { TIER: { "segmentCount": count, "size": bytes } },
+    })
+}
+
+/// The newest first.
+async fn intervals(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    let segments = api.database.data_source(&name)?.segments();
+    let mut intervals = segments.iter().map(|segment| segment.id.interval).collect::<Vec<Interval>>();
+    intervals.sort_unstable_by(|a, b| b.cmp(a));
+    intervals.dedup();
+    Ok(Json(intervals.iter().map(|interval| json!(interval.to_string())).collect()))
+}
+
+/// Ids, or, with `full`, what is recorded.
+async fn segments(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    Parameters(detail): Parameters<Detail>,
+) -> Answer<Json<Value>> {
+    let segments = api.database.data_source(&name)?.segments();
+    Ok(Json(match detail.full {
+        None => segments.iter().map(|segment| json!(segment.id.to_string())).collect(),
+        Some(_) => segments.iter().map(|segment| recorded(segment)).collect(),
+    }))
+}
+
+fn recorded(segment: &ViewedSegment) -> Value {
+    let record = &segment.record;
+    let shard_spec: &ShardSpec = &record.shard_spec;
+    json!({
+        "dataSource": record.id.data_source,
+        "interval": record.id.interval.to_string(),
+        "version": record.id.version,
+        "loadSpec": record.load_spec,
+        "shardSpec": shard_spec,
+        "size": record.size_bytes,
+        "num_rows": record.num_rows,
+        "identifier": record.id.to_string(),
+    })
+}
+
+/// Marks the segments within an interval unused; their bytes stay.
+async fn mark_unused(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    JsonBody(body): JsonBody<Value>,
+) -> Answer<Json<Value>> {
+    let interval = body.get("interval").and_then(Value::as_str).ok_or_else(|| {
+        Error::invalid_input("which segments are meant? write `{\"interval\": \"2013-08-01/2013-08-02\"}`")
+    })?;
+    let interval: Interval = interval.parse()?;
+    api.database.data_source(&name)?;
+    let changed = api.database.mark_unused(&name, interval).await?;
+    Ok(Json(json!({ "numChangedSegments": changed })))
+}
