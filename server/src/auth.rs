@@ -43,6 +43,8 @@ pub struct Auth {
     trusts: bool,
     token: Token,
     known: Mutex<HashSet<[u8; 32]>>,
+    /// As they were when last read: a metadata database that is away closes no door.
+    last: Mutex<Option<Vec<UserRecord>>>,
 }
 
 /// What somebody who says a name must do.
@@ -55,7 +57,7 @@ pub(crate) enum Entry {
 impl Auth {
     /// `trusts` says whether everybody may enter while there are no users.
     pub fn new(users: Arc<dyn Users>, trusts: bool) -> Result<Self> {
-        Ok(Self { users, trusts, token: Token::new()?, known: Mutex::default() })
+        Ok(Self { users, trusts, token: Token::new()?, known: Mutex::default(), last: Mutex::default() })
     }
 
     /// Lets commands of whoever may read the data directory enter.
@@ -63,14 +65,26 @@ impl Auth {
         self.token.leave(data_dir)
     }
 
+    /// All users, as they are now or, while that cannot be read, as they were.
+    async fn all(&self) -> Result<Vec<UserRecord>> {
+        match self.users.all().await {
+            Ok(users) => {
+                *self.last.lock() = Some(users.clone());
+                Ok(users)
+            }
+            Err(error) if error.is_retryable() => self.last.lock().clone().ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The names of all users.
     pub(crate) async fn names(&self) -> Result<Vec<String>> {
-        Ok(self.users.all().await?.into_iter().map(|user| user.name).collect())
+        Ok(self.all().await?.into_iter().map(|user| user.name).collect())
     }
 
     /// What `name` must do to enter. Fails if nobody may.
     pub(crate) async fn entry(&self, name: &str) -> Result<Entry> {
-        let users = self.users.all().await?;
+        let users = self.all().await?;
         if users.is_empty() {
             return if self.trusts { Ok(Entry::Free) } else { Err(no_users()) };
         }
@@ -83,7 +97,7 @@ impl Auth {
 
     /// Whether somebody without a name may enter.
     pub(crate) async fn is_open(&self) -> Result<bool> {
-        let users = self.users.all().await?;
+        let users = self.all().await?;
         if users.is_empty() && !self.trusts {
             return Err(no_users());
         }
@@ -92,7 +106,7 @@ impl Auth {
 
     /// Lets in who says this name and this password in plain words. For doors that know no better way.
     pub(crate) async fn check(&self, name: &str, password: &str) -> Result<()> {
-        let users = self.users.all().await?;
+        let users = self.all().await?;
         if users.is_empty() {
             return if self.trusts { Ok(()) } else { Err(no_users()) };
         }

@@ -75,6 +75,7 @@ impl Rewrite<'_> {
             {
                 round_literal(inner);
             }
+            Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => hexadecimal(inner)?,
             Expr::Function(function) => {
                 function_call(function)?;
                 if self.settings.approximate_count_distinct {
@@ -238,6 +239,18 @@ fn round_literal(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+/// `'\x6162'` as bytes is their hexadecimal form; the planner would take the letters themselves.
+fn hexadecimal(expr: &mut Expr) -> Result<()> {
+    let Expr::Value(value) = expr else { return Ok(()) };
+    let Value::SingleQuotedString(text) = &value.value else { return Ok(()) };
+    let Some(digits) = text.strip_prefix("\\x") else { return Ok(()) };
+    if digits.len() % 2 != 0 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(Error::invalid_input(format!("invalid hexadecimal data: `{text}`")).with_sqlstate("22023"));
+    }
+    value.value = Value::HexStringLiteral(digits.to_owned());
+    Ok(())
 }
 
 fn rounded(text: &str) -> Option<String> {

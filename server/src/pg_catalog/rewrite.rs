@@ -39,7 +39,8 @@ impl StatementRewriter for CatalogQueries {
 }
 
 /// asyncpg's question for the types that it does not know: a recursive one, over composite types, domains and ranges, none
-/// of which there are here. What is left of it is the types and their elements.
+/// of which there are here. What is left of it is the types and their elements. No column of the answer is an array: asyncpg
+/// would ask for its type with the same question.
 fn asks_for_types(statement: &Statement) -> bool {
     let Statement::Query(query) = statement else { return false };
     let tables = query.with.iter().flat_map(|with| &with.cte_tables);
@@ -50,11 +51,11 @@ const TYPES_ASKED: &str = "\
     SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::oid AS basetype, \
            CASE WHEN t.typcategory = 'A' THEN t.typelem END AS elemtype, \
            CASE WHEN t.typcategory = 'A' THEN t.typdelim END AS elemdelim, NULL::oid AS range_subtype, \
-           NULL::oid[] AS attrtypoids, NULL::text[] AS attrnames, 0 AS depth, NULL::text AS basetype_name, \
+           NULL::text AS attrtypoids, NULL::text AS attrnames, 0 AS depth, NULL::text AS basetype_name, \
            CASE WHEN t.typcategory = 'A' THEN t.typelem::regtype::text END AS elemtype_name, NULL::text AS range_subtype_name \
     FROM pg_catalog.pg_type t WHERE t.oid = ANY($1::oid[]) \
     UNION ALL \
-    SELECT t.oid, 'pg_catalog', t.typname, t.typtype, NULL::oid, NULL::oid, NULL::text, NULL::oid, NULL::oid[], NULL::text[], \
+    SELECT t.oid, 'pg_catalog', t.typname, t.typtype, NULL::oid, NULL::oid, NULL::text, NULL::oid, NULL::text, NULL::text, \
            1, NULL::text, NULL::text, NULL::text \
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type a ON a.typelem = t.oid AND a.typcategory = 'A' \
     WHERE a.oid = ANY($1::oid[]) \
