@@ -4,8 +4,8 @@
 //! only this machine reaches it, or was told that the network is trusted; otherwise nobody may. As soon as there is a user,
 //! everybody needs a password. Who may enter may read everything.
 //!
-//! Invariants: a password is never kept, only what proves it ([`verifier`]); it is the same work whether a user exists or
-//! not. What is configured for encryption and cannot be used is an error at the start, never a door left open ([`tls`]).
+//! Invariants: a password is never kept, only what proves it (`verifier`); it is the same work whether a user exists or
+//! not. What is configured for encryption and cannot be used is an error at the start, never a door left open (`tls`).
 
 pub(crate) mod tls;
 mod token;

@@ -7,7 +7,7 @@
 //! Invariants: one [`Session`](henge_engine::session::Session) per connection; nothing a client sends ends more than
 //! its own connection; a query that is cancelled, timed out or left by its client is aborted, not abandoned.
 //!
-//! The crate `pgwire` is used for its messages to the client; see [`frontend`] for why not for those from it.
+//! The crate `pgwire` is used for its messages to the client; see `frontend` for why not for those from it.
 
 mod command;
 mod connection;
