@@ -28,6 +28,9 @@ const UNITE_CODE_NS: f64 = 300.0;
 const UNITE_ROW_NS: f64 = 20.0;
 const SCAN_ROW_NS: f64 = 1.0;
 
+/// Values that people ask for are more frequent than others: so many times the average.
+const SLACK: f64 = 16.0;
+
 /// The selected rows of one block.
 #[derive(Clone, Debug)]
 pub(super) enum Selected {
@@ -139,6 +142,21 @@ impl Bound {
             Self::Listed(rows) => rows.len() as usize,
             Self::And(parts) => parts.iter().map(|part| part.at_most(num_rows)).min().unwrap_or(num_rows),
             Self::Or(parts) => parts.iter().map(|part| part.at_most(num_rows)).sum::<usize>().min(num_rows),
+        }
+    }
+
+    /// About how many rows it selects of `num_rows`, if all values are about as frequent; not fewer than a thousand
+    /// where that is not known.
+    pub(super) fn about(&self, num_rows: usize) -> usize {
+        match self {
+            Self::Codes { column, codes } => {
+                let cardinality = column.dictionary().cardinality().max(1);
+                let share = num_rows as f64 * codes.len() as f64 / cardinality as f64;
+                ((share * SLACK) as usize).saturating_add(BLOCK_ROWS / 8).min(num_rows)
+            }
+            Self::And(parts) => parts.iter().map(|part| part.about(num_rows)).min().unwrap_or(num_rows),
+            Self::Or(parts) => parts.iter().map(|part| part.about(num_rows)).sum::<usize>().min(num_rows),
+            Self::Nothing | Self::Everything | Self::Ranges(_) | Self::Listed(_) => self.at_most(num_rows),
         }
     }
 

@@ -76,7 +76,7 @@ struct Folding {
     context: Arc<TaskContext>,
 }
 
-/// A segment of which rows are selected: its index in the source, and how many at most.
+/// A segment of which rows are selected: its index in the source, and about how many.
 type Live = (usize, usize);
 
 impl Folding {
@@ -86,8 +86,10 @@ impl Folding {
         let Some(space) = self.space(&live, rows, threads).await? else { return Ok(Outcome::Otherwise) };
         let shared =
             Arc::new(Shared { plan: self.plan, work: self.work, space, rows, stopped: AtomicBool::new(false) });
-        let morsels = morsel::count(live.iter().map(|(_, rows)| *rows));
-        let tasks = if rows <= ROWS_ON_THE_SPOT { 1 } else { threads.min(morsels).max(1) };
+        let segments = &shared.plan.source.segments;
+        let scanned = live.iter().map(|(index, _)| segments[*index].segment.num_rows());
+        let (morsels, scanned) = (morsel::count(scanned.clone()), scanned.sum::<usize>());
+        let tasks = if scanned <= ROWS_ON_THE_SPOT { 1 } else { threads.min(morsels).max(1) };
         let reservation = |task| {
             let consumer = MemoryConsumer::new(format!("SegmentGroupExec[{task}]"));
             consumer.with_can_spill(true).register(self.context.memory_pool())
@@ -210,10 +212,10 @@ impl Binding {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(visible) = segments.get(index) else { return Ok(live) };
-            let rows = bound(&self.plan.source, &self.work, index).await?.at_most(visible.segment.num_rows());
-            match rows {
+            let bound = bound(&self.plan.source, &self.work, index).await?;
+            match bound.at_most(visible.segment.num_rows()) {
                 0 => self.work.queue.skip(index),
-                rows => live.push((index, rows)),
+                most => live.push((index, bound.about(most))),
             }
             tokio::task::consume_budget().await;
         }
