@@ -8,6 +8,7 @@ mod grouping;
 mod input;
 mod interner;
 mod key;
+mod loops;
 mod run;
 mod stream;
 mod table;

@@ -5,8 +5,8 @@ use std::hash::BuildHasherDefault;
 
 use arrow::buffer::NullBuffer;
 
-use super::accumulator::Groups;
 use super::interner::NumberHasher;
+use super::loops::Groups;
 
 /// Sets of bits are used while those of all groups take at most this many words; otherwise one set of pairs.
 const MOST_WORDS: usize = 16 << 20;

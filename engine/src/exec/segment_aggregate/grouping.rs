@@ -5,9 +5,9 @@ use arrow::datatypes::Field;
 use datafusion::error::Result;
 
 use super::GroupKey;
-use super::accumulator::{self, Groups};
 use super::interner::{ENTRY_BYTES, Interner};
 use super::key::{CodeSpace, Codes, Key};
+use super::loops::{self, Groups};
 use crate::exec::reader::{Rows, Values};
 use crate::model::SegmentSchema;
 use crate::segment::Segment;
@@ -121,7 +121,7 @@ impl Grouping {
                     start = end;
                 }
             }
-            Groups::Each(groups) => accumulator::count(&mut counts, groups),
+            Groups::Each(groups) => loops::count(&mut counts, groups),
         }
         self.rows = counts;
         Ok(true)
