@@ -102,10 +102,14 @@ impl Below {
 
     /// The column of the data source that an expression over the rows is.
     pub(super) fn column_of(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<(usize, &ColumnSchema)>> {
-        let (Some(scan), expr) = (self.scan(), self.resolve(expr)?) else { return Ok(None) };
-        let column = expr.downcast_ref::<Column>().and_then(|column| scan.projection().get(column.index()));
-        let Some(&index) = column else { return Ok(None) };
-        Ok(scan.source().columns.column(index).map(|column| (index, column)))
+        Ok(self.scanned(&self.resolve(expr)?))
+    }
+
+    /// The same of an expression over the scan's output.
+    pub(super) fn scanned(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, &ColumnSchema)> {
+        let column = expr.downcast_ref::<Column>()?;
+        let index = *self.scan()?.projection().get(column.index())?;
+        Some((index, self.described(index)?))
     }
 
     /// A column of the data source.

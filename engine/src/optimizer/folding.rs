@@ -99,10 +99,7 @@ pub(super) fn fold(
     if function.is_distinct() || !function.order_bys().is_empty() {
         return Ok(None);
     }
-    let filter = match filter.map(|filter| below.computed(filter)).transpose()? {
-        Some(None) => return Ok(None),
-        filter => filter.flatten(),
-    };
+    let Some(filter) = own_filter(filter, below)? else { return Ok(None) };
     let arguments = function.expressions();
     let [argument] = arguments.as_slice() else { return Ok(None) };
     let argument = below.resolve(argument)?;
@@ -117,6 +114,14 @@ pub(super) fn fold(
     };
     let Some(fold) = fold.map(|fold| Fold { filter, ..fold }) else { return Ok(None) };
     Ok(states_fit(&fold, function, below)?.then_some(fold))
+}
+
+/// The filter of an aggregate's own, if it has one. The outer `None` if it cannot be evaluated by our operators.
+pub(super) fn own_filter(filter: Option<&Arc<dyn PhysicalExpr>>, below: &Below) -> Result<Option<Option<Computed>>> {
+    match filter {
+        None => Ok(Some(None)),
+        Some(filter) => Ok(below.computed(filter)?.map(Some)),
+    }
 }
 
 fn kind(name: &str) -> Option<FoldKind> {
@@ -139,19 +144,13 @@ fn of_column(kind: FoldKind, argument: &Arc<dyn PhysicalExpr>, below: &Below) ->
         }
         _ => argument,
     };
-    let Some((column, described)) = scanned(argument, below) else { return Ok(None) };
+    let Some((column, described)) = below.scanned(argument) else { return Ok(None) };
     Ok(match kind {
         FoldKind::Count if column == 0 => Some(Fold::rows()),
         FoldKind::Count => (!described.multi_value).then(|| Fold::of_column(kind, column)),
         FoldKind::Sum | FoldKind::Average => (column != 0).then(|| Fold::of_column(kind, column)),
         FoldKind::Min | FoldKind::Max | FoldKind::CountDistinct => Some(Fold::of_column(kind, column)),
     })
-}
-
-fn scanned<'a>(expr: &Arc<dyn PhysicalExpr>, below: &'a Below) -> Option<(usize, &'a ColumnSchema)> {
-    let column = expr.downcast_ref::<Column>()?;
-    let index = *below.scan()?.projection().get(column.index())?;
-    Some((index, below.described(index)?))
 }
 
 fn of_computed(kind: FoldKind, argument: &Arc<dyn PhysicalExpr>, below: &Below) -> Result<Option<Fold>> {
@@ -168,14 +167,9 @@ fn of_computed(kind: FoldKind, argument: &Arc<dyn PhysicalExpr>, below: &Below) 
 fn states_fit(fold: &Fold, function: &AggregateFunctionExpr, below: &Below) -> Result<bool> {
     let fields = function.state_fields()?;
     let states = fields.iter().map(|field| field.data_type()).collect::<Vec<_>>();
-    let (input, is_time) = match &fold.argument {
-        None => (None, false),
-        Some(Argument::Column(column)) => {
-            let described = below.described(*column);
-            (described.map(|column| column.column_type), described.is_some_and(|column| column.name == TIME_COLUMN))
-        }
-        Some(Argument::Computed(computed)) => (column_type(computed), false),
-    };
+    let input = below.scan().and_then(|scan| fold.input_type(&scan.source().columns));
+    let described = fold.column().and_then(|column| below.described(column));
+    let is_time = described.is_some_and(|column| column.name == TIME_COLUMN);
     Ok(match (fold.kind, states.as_slice()) {
         (FoldKind::Count, [DataType::Int64]) => true,
         (FoldKind::Average, [DataType::UInt64, DataType::Float64]) => input.is_some_and(|t| t != ColumnType::String),
@@ -190,12 +184,4 @@ fn states_fit(fold: &Fold, function: &AggregateFunctionExpr, below: &Below) -> R
         },
         _ => false,
     })
-}
-
-fn column_type(computed: &Computed) -> Option<ColumnType> {
-    match computed.data_type {
-        DataType::Int64 => Some(ColumnType::Long),
-        DataType::Float64 => Some(ColumnType::Double),
-        _ => None,
-    }
 }

@@ -16,7 +16,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use super::below::Below;
-use super::folding::{fold, group_key, is_text};
+use super::folding::{fold, group_key, is_text, own_filter};
 use super::segment_aggregate::partials;
 use crate::exec::{Computed, Fold, FoldKind, GroupKey, HengeOptions, SegmentGroupExec, SegmentScanExec, Top};
 
@@ -135,10 +135,7 @@ fn distinct(
     let [argument] = arguments.as_slice() else { return Ok(None) };
     let counts = function.is_distinct() && function.fun().name() == "count" && function.order_bys().is_empty();
     let Some((column, described)) = below.column_of(argument)? else { return Ok(None) };
-    let filter = match filter.map(|filter| below.computed(filter)).transpose()? {
-        Some(None) => return Ok(None),
-        filter => filter.flatten(),
-    };
+    let Some(filter) = own_filter(filter, below)? else { return Ok(None) };
     let fold = Fold { filter, ..Fold::of_column(FoldKind::CountDistinct, column) };
     Ok((counts && is_text(described)).then_some(fold))
 }

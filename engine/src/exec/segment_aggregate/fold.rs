@@ -57,7 +57,7 @@ impl Fold {
     }
 
     /// The type of the values that are folded.
-    pub(super) fn input_type(&self, columns: &SegmentSchema) -> Option<ColumnType> {
+    pub(crate) fn input_type(&self, columns: &SegmentSchema) -> Option<ColumnType> {
         match self.argument.as_ref()? {
             Argument::Column(column) => columns.column(*column).map(|column| column.column_type),
             Argument::Computed(computed) => match computed.data_type {
