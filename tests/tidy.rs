@@ -42,8 +42,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         "catalog",
         &[
             &["database"],
-            &["provider", "publish", "lease"],
-            &["view"],
+            &["provider", "publish", "lease", "historical", "coordination"],
+            &["view", "inventory"],
             &["store", "assignment"],
             &["timeline", "rule", "clock"],
         ],

@@ -46,7 +46,7 @@ pub use open::{DatabaseBuilder, Opening};
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
-use crate::store::{Lease, MetadataStore, SegmentRecord, TaskRecord, UserRecord};
+use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
 /// A database in a directory of this machine. Clones are the same database.
@@ -55,8 +55,26 @@ pub struct Database {
     inner: Arc<Inner>,
 }
 
+/// What a database is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Publishes, and serves what is published, all by itself.
+    Alone,
+    /// Publishes for a cluster, whose historicals serve: what is published is dormant until they do.
+    Leader,
+    /// Shows what others publish, and writes nothing.
+    Follower,
+}
+
+impl Mode {
+    fn is_leader(self) -> bool {
+        self == Self::Leader
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
+    mode: Mode,
     tmp_dir: PathBuf,
     /// `None` once closed.
     lock: Mutex<Option<DirectoryLock>>,
@@ -89,6 +107,11 @@ fn lost(error: JoinError) -> Error {
 }
 
 impl Inner {
+    /// Whether queries ask at once for what is published here.
+    fn standing(&self) -> Standing {
+        if self.mode.is_leader() { Standing::Dormant } else { Standing::Active }
+    }
+
     /// Shows a change that was just committed. If others committed before it what is not shown yet, shows that too.
     async fn show(&self, data_source: &str, rev: u64, added: Vec<SegmentRecord>, removed: &[SegmentId]) -> Result<()> {
         if self.view.rev(data_source) + 1 == rev {
@@ -157,6 +180,30 @@ impl Database {
         self.inner.view.data_sources()
     }
 
+    /// All used segments, and what of them is visible.
+    pub fn view(&self) -> &Arc<View> {
+        &self.inner.view
+    }
+
+    /// What is published, in its database.
+    pub fn store(&self) -> &Arc<dyn MetadataStore> {
+        &self.inner.store
+    }
+
+    /// Rows written by hand that cannot be served.
+    pub fn problems(&self) -> &Arc<Problems> {
+        &self.inner.problems
+    }
+
+    fn check_writes(&self) -> Result<()> {
+        match self.inner.mode {
+            Mode::Follower => Err(Error::unsupported(
+                "this server only answers queries; send what is to be written to the coordinator of the cluster",
+            )),
+            Mode::Alone | Mode::Leader => Ok(()),
+        }
+    }
+
     /// What is recorded of a task.
     pub async fn task(&self, id: &str) -> Result<Option<TaskRecord>> {
         self.inner.store.task(id).await
@@ -185,12 +232,35 @@ impl Database {
     /// Marks unused all segments of a data source that lie within `within`: they vanish from queries; their files stay
     /// until [`Database::kill`]. Returns how many there were.
     pub async fn mark_unused(&self, data_source: &str, within: Interval) -> Result<usize> {
+        self.check_writes()?;
         let _in_order = self.inner.publishing.lock().await;
         let marked = self.inner.store.mark_unused(data_source, within, self.now()).await?;
         if !marked.segments.is_empty() {
             self.inner.show(data_source, marked.rev, Vec::new(), &marked.segments).await?;
         }
         Ok(marked.segments.len())
+    }
+
+    /// Marks these segments of a data source unused.
+    pub async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId]) -> Result<()> {
+        self.check_writes()?;
+        let _in_order = self.inner.publishing.lock().await;
+        let marked = self.inner.store.mark_segments_unused(data_source, ids, self.now()).await?;
+        self.inner.show(data_source, marked.rev, Vec::new(), &marked.segments).await
+    }
+
+    /// Has queries ask for segments of a data source, or not, all of them at once.
+    pub async fn set_standing(&self, data_source: &str, ids: &[SegmentId], standing: Standing) -> Result<()> {
+        self.check_writes()?;
+        let _in_order = self.inner.publishing.lock().await;
+        self.inner.store.set_standing(data_source, ids, standing, self.now()).await?;
+        let (rev, used) = self.inner.store.used(data_source).await?;
+        self.inner.view.replace(data_source, rev, used)
+    }
+
+    /// Shows what others have changed in the metadata database by now.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.inner.catch_up().await
     }
 
     /// Says, in the lock file and in `sys.servers`, where this process can be reached.

@@ -6,7 +6,10 @@
 
 pub mod assignment;
 mod clock;
+pub mod coordination;
 pub mod database;
+pub mod historical;
+pub mod inventory;
 pub mod lease;
 pub mod provider;
 pub mod publish;

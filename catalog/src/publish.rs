@@ -21,7 +21,7 @@ use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardS
 use henge_engine::storage::PushedSegment;
 use henge_engine::{Error, Result};
 
-use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, join};
+use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, join};
 use crate::timeline::{Addition, Timeline};
 
 pub use adopt::{fit, fits};
@@ -67,6 +67,9 @@ pub struct PublishRequest {
     pub intended_pushes: u64,
     /// The uid of a tombstone, should one be needed.
     pub tombstone_uids: fn(Timestamp) -> SegmentUid,
+    /// Dormant where others must load the segments before queries can ask for them. Then nothing is marked unused: what
+    /// is hidden is so from the moment the new segments wake, all at once.
+    pub standing: Standing,
 }
 
 /// Publishes all segments of a request, or none.
@@ -133,6 +136,7 @@ fn record(request: &PublishRequest, overlap: &Overlap, segment: &NewSegment, pla
         time_range: segment.time_range,
         created: request.now,
         created_rev: overlap.rev,
+        standing: request.standing,
     }
 }
 

@@ -87,7 +87,7 @@ fn two_in_the_default_tier() -> Option<Replicas> {
 }
 
 /// What is wanted of a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// So many replicas in each tier; other tiers have none.
     Load(Replicas),

@@ -38,8 +38,8 @@ pub use memory::MemoryStore;
 pub(crate) use record::join;
 pub use record::{
     AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
-    Overlap, Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord,
-    TaskStatus, UserRecord,
+    Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot,
+    Standing, TakenGroup, TaskRecord, TaskStatus, UserRecord,
 };
 pub use url::MetadataUrl;
 
@@ -86,12 +86,29 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Marks unused all segments whose intervals lie within `within`. `Conflict` is not possible; nothing found is fine.
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked>;
 
-    /// Begins to kill the unused segments within `within`, but those that are `in_use`. From here on they cannot be
-    /// marked used again. Segments whose killing was interrupted are among the answer.
+    /// Marks these segments unused. What is not there, or unused already, is fine.
+    async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked>;
+
+    /// Has queries ask for used segments, or not, all of them at once. Returns the `rev` of that.
+    async fn set_standing(
+        &self,
+        data_source: &str,
+        ids: &[SegmentId],
+        standing: Standing,
+        now: Timestamp,
+    ) -> Result<u64>;
+
+    /// Has queries ask for all used segments: for a server that needs no other to serve them.
+    async fn wake_all(&self, now: Timestamp) -> Result<()>;
+
+    /// Begins to kill the unused segments within `within`, but those that are `in_use`, or that became unused later than
+    /// `unused_before`. From here on they cannot be marked used again. Segments whose killing was interrupted are among
+    /// the answer.
     async fn begin_kill(
         &self,
         data_source: &str,
         within: Interval,
+        unused_before: Option<Timestamp>,
         in_use: &HashSet<SegmentUid>,
     ) -> Result<Vec<KillCandidate>>;
 
@@ -132,11 +149,29 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Ends a lease before its time. One that was lost is no failure.
     async fn release_lease(&self, lease: &Lease) -> Result<()>;
 
+    /// What time it is, by the clock of the database.
+    async fn now(&self) -> Result<Timestamp>;
+
+    /// Says that a server is there, in place of what was said under its name before. Needs no lease.
+    async fn register(&self, server: &ServerRecord) -> Result<()>;
+
+    /// Takes it back, unless another incarnation has registered since.
+    async fn unregister(&self, name: &str, incarnation: &str) -> Result<()>;
+
+    /// All servers that were registered and not unregistered, in the order of their names.
+    async fn servers(&self) -> Result<Vec<Registered>>;
+
     /// The rules of all data sources that have some, and the default ones.
     async fn rules(&self) -> Result<BTreeMap<String, Vec<Rule>>>;
 
     /// Puts rules in place of a data source's, and says in the audit log who did. No rules removes them.
     async fn set_rules(&self, data_source: &str, rules: &[Rule], audit: &AuditEntry) -> Result<()>;
+
+    /// What was set under a name, as JSON.
+    async fn config(&self, name: &str) -> Result<Option<String>>;
+
+    /// Sets it, and says in the audit log who did.
+    async fn set_config(&self, name: &str, payload: &str, audit: &AuditEntry) -> Result<()>;
 
     /// What was changed, newest first: of one kind, and of one key if it is given.
     async fn audit(&self, kind: &str, key: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>>;

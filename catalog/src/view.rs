@@ -9,7 +9,6 @@ mod problems;
 mod schemas;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
@@ -19,12 +18,13 @@ use henge_engine::storage::DeepStorage;
 use henge_engine::table::{SegmentSource, VisibleSegment};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 pub use lazy_segment::LazySegment;
 pub use problems::{Problem, Problems};
 use schemas::SchemaCounts;
 
-use crate::store::{SegmentRecord, Snapshot};
+use crate::store::{SegmentRecord, Snapshot, Standing};
 use crate::timeline::{Addition, Removal, Timeline, Visible};
 
 /// The data sources whose segments of Druid's have an empty text where they mean null; `*` is all of them.
@@ -32,7 +32,7 @@ use crate::timeline::{Addition, Removal, Timeline, Visible};
 pub struct OldNulls(pub Vec<String>);
 
 impl OldNulls {
-    fn of(&self, data_source: &str) -> Nulls {
+    pub(crate) fn of(&self, data_source: &str) -> Nulls {
         match self.0.iter().any(|name| name == data_source || name == "*") {
             true => Nulls::EmptyIsNull,
             false => Nulls::AsStored,
@@ -67,7 +67,7 @@ pub struct View {
     old_nulls: OldNulls,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
-    changes: AtomicU64,
+    changes: watch::Sender<u64>,
 }
 
 type Shown = BTreeMap<String, Arc<DataSourceView>>;
@@ -83,6 +83,8 @@ struct Working {
 struct WorkingSource {
     rev: u64,
     timeline: Timeline<Arc<ViewedSegment>>,
+    /// Used segments that queries do not ask for.
+    dormant: BTreeMap<Arc<SegmentId>, Arc<ViewedSegment>>,
     schemas: SchemaCounts,
 }
 
@@ -90,7 +92,7 @@ impl View {
     /// The view of what a store holds. Opens no segment.
     pub fn new(storage: DeepStorage, old_nulls: OldNulls, snapshot: Snapshot) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
-        let view = Self { storage, old_nulls, shown, working, changes: AtomicU64::new(0) };
+        let view = Self { storage, old_nulls, shown, working, changes: watch::Sender::new(0) };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -116,13 +118,12 @@ impl View {
     pub fn replace(&self, data_source: &str, rev: u64, used: Vec<SegmentRecord>) -> Result<()> {
         let mut working = self.working.lock();
         let source = working.timelines.entry(data_source.to_owned()).or_default();
-        let groups = source.timeline.groups().flat_map(|group| group.partitions());
         let mut removed =
-            groups.map(|(_, segment)| (segment.record.id.clone(), segment.record.uid)).collect::<HashMap<_, _>>();
+            source.all().map(|s| (s.record.id.clone(), known(&s.record))).collect::<HashMap<_, _>>();
         let mut added = Vec::new();
         for record in used {
             match removed.get(&record.id) {
-                Some(uid) if *uid == record.uid => drop(removed.remove(&record.id)),
+                Some(before) if *before == known(&record) => drop(removed.remove(&record.id)),
                 _ => added.push(record),
             }
         }
@@ -132,7 +133,17 @@ impl View {
 
     /// Counts the changes of any data source, so that who looks at all segments need not do so for nothing.
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+        *self.changes.borrow()
+    }
+
+    /// The same, to wait for.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The `rev` as of which each data source is shown.
+    pub fn revs(&self) -> BTreeMap<String, u64> {
+        self.working.lock().timelines.iter().map(|(name, source)| (name.clone(), source.rev)).collect()
     }
 
     /// The `rev` as of which a data source is shown; 0 if nothing of it is known.
@@ -148,14 +159,19 @@ impl View {
         added: Vec<SegmentRecord>,
         removed: &[SegmentId],
     ) -> Result<()> {
-        self.changes.fetch_add(1, Ordering::Relaxed);
         let Working { timelines, retired } = working;
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
         let nulls = self.old_nulls.of(data_source);
-        let additions = added.into_iter().map(|record| source.addition(&self.storage, record, nulls)).collect();
+        let (dormant, active): (Vec<_>, Vec<_>) =
+            added.into_iter().partition(|record| record.standing == Standing::Dormant);
+        let additions = active.into_iter().map(|record| source.addition(&self.storage, record, nulls)).collect();
         source.timeline.apply(&removals, additions)?;
+        for record in dormant {
+            let segment = viewed(&self.storage, record, nulls);
+            source.dormant.insert(Arc::clone(&segment.id), segment);
+        }
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
         retired.extend(before.iter().map(|segment| (segment.record.uid, Arc::downgrade(&segment.segment))));
@@ -166,6 +182,7 @@ impl View {
             None => drop(next.remove(data_source)),
         }
         *self.shown.write() = Arc::new(next);
+        self.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
@@ -193,12 +210,36 @@ impl View {
         segments
     }
 
+    /// The used segments that queries do not ask for, with whether something newer hides them already.
+    pub fn dormant(&self) -> Vec<(Arc<ViewedSegment>, bool)> {
+        let working = self.working.lock();
+        let mut segments = Vec::new();
+        for source in working.timelines.values() {
+            for segment in source.dormant.values() {
+                let hidden = source.timeline.is_overshadowed(&segment.id.interval, &segment.id.version);
+                segments.push((Arc::clone(segment), hidden));
+            }
+        }
+        segments.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        segments
+    }
+
     /// The segments that are no longer used but that a query may still read.
     pub fn in_use(&self) -> HashSet<SegmentUid> {
         let working = self.working.lock();
         let held = working.retired.iter().filter(|(_, segment)| segment.strong_count() > 0);
         held.map(|(uid, _)| *uid).collect()
     }
+}
+
+/// Whether a record is another than before.
+fn known(record: &SegmentRecord) -> (SegmentUid, Standing) {
+    (record.uid, record.standing)
+}
+
+fn viewed(storage: &DeepStorage, record: SegmentRecord, nulls: Nulls) -> Arc<ViewedSegment> {
+    let segment = Arc::new(LazySegment::new(storage.clone(), &record, nulls));
+    Arc::new(ViewedSegment { segment, id: Arc::new(record.id.clone()), record })
 }
 
 fn removal(id: &SegmentId) -> Removal {
@@ -213,25 +254,30 @@ impl WorkingSource {
         nulls: Nulls,
     ) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
-        let id = Arc::new(record.id.clone());
+        let segment = viewed(storage, record, nulls);
         Addition {
-            interval: id.interval,
-            version: id.version.as_str().into(),
-            kind: record.kind(),
-            core_size: record.shard_spec.core_size(),
-            partition: id.partition,
-            segment: Arc::new(ViewedSegment {
-                segment: Arc::new(LazySegment::new(storage.clone(), &record, nulls)),
-                id,
-                record,
-            }),
+            interval: segment.id.interval,
+            version: segment.id.version.as_str().into(),
+            kind: segment.record.kind(),
+            core_size: segment.record.shard_spec.core_size(),
+            partition: segment.id.partition,
+            segment,
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<ViewedSegment>> {
+        let active = self.timeline.groups().flat_map(|group| group.partitions()).map(|(_, segment)| segment);
+        active.chain(self.dormant.values())
     }
 
     /// The segments that are about to be removed.
     fn take(&mut self, removed: &[SegmentId]) -> Vec<Arc<ViewedSegment>> {
         let mut found = Vec::new();
         for id in removed {
+            if let Some(segment) = self.dormant.remove(id) {
+                found.push(segment);
+                continue;
+            }
             let group = self.timeline.group(&id.interval, &id.version);
             let segment = group.and_then(|group| group.partitions().iter().find(|(number, _)| *number == id.partition));
             if let Some((_, segment)) = segment {

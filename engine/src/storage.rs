@@ -18,3 +18,4 @@ pub use deep::{LoadSpec, LocalDeepStorage, PushedSegment};
 pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected};
 pub use disk::{Disk, DiskEntry, DiskFile, LocalDisk};
 pub use memory_disk::MemoryDisk;
+pub use segment_cache::CacheLocation;

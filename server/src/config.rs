@@ -2,6 +2,9 @@
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
+mod cluster;
+mod properties;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +17,8 @@ use henge_engine::ingest::StoreOptions;
 use henge_engine::storage::DeepStorageUrl;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
+
+pub use cluster::{ClusterConfig, Role};
 
 pub const DEFAULT_PG_PORT: u16 = 5433;
 pub const DEFAULT_HTTP_PORT: u16 = 8888;
@@ -46,7 +51,7 @@ pub struct Options {
     /// Port for HTTP; 0 takes a free one and prints it [default: 8888]
     #[arg(long, env = "HENGE_HTTP_PORT", value_name = "PORT", help_heading = "Server")]
     pub http_port: Option<u16>,
-    /// Port for other servers of a cluster. Not used yet [default: 8889]
+    /// Port for parts of queries from brokers, of a historical [default: 8889]
     #[arg(long, env = "HENGE_GRPC_PORT", value_name = "PORT", help_heading = "Server")]
     pub grpc_port: Option<u16>,
     /// Memory that queries and ingestion may use together, such as 4GB or 512MB [default: 60 % of the machine's]
@@ -58,7 +63,7 @@ pub struct Options {
     /// PostgreSQL connections at one time [default: 500]
     #[arg(long, env = "HENGE_MAX_CONNECTIONS", value_name = "N", help_heading = "Server")]
     pub max_connections: Option<NonZeroUsize>,
-    /// What this process does. Only `all` is built so far [default: all]
+    /// What this process does: all, or, in a cluster, coordinator, historical or broker, or several of these with commas between them [default: all]
     #[arg(long, env = "HENGE_ROLE", value_name = "ROLE", help_heading = "Server")]
     pub role: Option<String>,
     /// Certificate (PEM, with those that vouch for it) by which connections are encrypted; needs `--tls-key`
@@ -70,10 +75,48 @@ pub struct Options {
     /// Let everybody in from other machines as long as there are no users
     #[arg(long, env = "HENGE_ALLOW_REMOTE_WITHOUT_PASSWORD", num_args = 0..=1, default_missing_value = "true", help_heading = "Server")]
     pub allow_remote_without_password: Option<bool>,
-    /// File with these options in TOML, named as the flags are: pg-port = 5433
+    /// Word that all servers of a cluster know, and nobody else [default: none, and then only on this machine]
+    #[arg(long, env = "HENGE_CLUSTER_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = "Cluster")]
+    pub cluster_secret: Option<Secret>,
+    /// Name or address by which the other servers reach this one [default: `--host`]
+    #[arg(long, env = "HENGE_ADVERTISE_HOST", value_name = "HOST", help_heading = "Cluster")]
+    pub advertise_host: Option<String>,
+    /// Tier of a historical [default: _default_tier]
+    #[arg(long, env = "HENGE_TIER", value_name = "NAME", help_heading = "Cluster")]
+    pub tier: Option<String>,
+    /// Where a historical stands; replicas go to different zones where they can [default: each its own]
+    #[arg(long, env = "HENGE_ZONE", value_name = "NAME", help_heading = "Cluster")]
+    pub zone: Option<String>,
+    /// Directories in which a historical keeps segments, each with how much it may hold: /ssd=100GB,/ssd2=200GB [default: historical/segment-cache in the data directory]
+    #[arg(long, env = "HENGE_SEGMENT_CACHE", value_name = "DIR[=SIZE],…", help_heading = "Cluster")]
+    pub segment_cache: Option<String>,
+    /// How much a historical may hold in all [default: 10GB, or what its directories say]
+    #[arg(long, env = "HENGE_SEGMENT_CACHE_SIZE", value_name = "SIZE", help_heading = "Cluster")]
+    pub segment_cache_size: Option<String>,
+    /// How long a historical keeps what it was told to drop, for queries planned before [default: PT30S]
+    #[arg(long, env = "HENGE_DROP_DELAY", value_name = "PERIOD", help_heading = "Cluster")]
+    pub drop_delay: Option<String>,
+    /// A historical that does not answer for so long is replaced by others [default: PT60S]
+    #[arg(long, env = "HENGE_REPLACE_AFTER", value_name = "PERIOD", help_heading = "Cluster")]
+    pub replace_after: Option<String>,
+    /// Remove the files of segments that have been unused for so long, from deep storage too [default: never]
+    #[arg(long, env = "HENGE_KILL_UNUSED_AFTER", value_name = "PERIOD", help_heading = "Cluster")]
+    pub kill_unused_after: Option<String>,
+    /// How long a server that is asked to end waits for queries that run [default: PT30S]
+    #[arg(long, env = "HENGE_DRAIN_TIMEOUT", value_name = "PERIOD", help_heading = "Cluster")]
+    pub drain_timeout: Option<String>,
+    /// File with these options in TOML, named as the flags are (pg-port = 5433), or a Druid's runtime.properties
     #[arg(long, env = "HENGE_CONFIG", value_name = "FILE", help_heading = "Server")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+    /// What a file of Druid's says of object stores, in the names of their own tools.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub stores: Vec<(String, Secret)>,
+    /// What a file of Druid's says that has no effect here, a line each.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// The files of a certificate and its key.
@@ -84,9 +127,15 @@ pub struct TlsFiles {
 }
 
 /// A text that is not shown, since it may hold a password.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
+
+impl Secret {
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
@@ -124,6 +173,9 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How object stores are reached, from the environment variables that their own tools use.
     pub store_options: StoreOptions,
+    pub cluster: ClusterConfig,
+    /// What was written and has no effect, a line each.
+    pub notes: Vec<String>,
 }
 
 impl Options {
@@ -154,17 +206,25 @@ impl Options {
             tls_key: self.tls_key.or(file.tls_key),
             role: self.role.or(file.role),
             allow_remote_without_password: self.allow_remote_without_password.or(file.allow_remote_without_password),
+            cluster_secret: self.cluster_secret.or(file.cluster_secret),
+            advertise_host: self.advertise_host.or(file.advertise_host),
+            tier: self.tier.or(file.tier),
+            zone: self.zone.or(file.zone),
+            segment_cache: self.segment_cache.or(file.segment_cache),
+            segment_cache_size: self.segment_cache_size.or(file.segment_cache_size),
+            drop_delay: self.drop_delay.or(file.drop_delay),
+            replace_after: self.replace_after.or(file.replace_after),
+            kill_unused_after: self.kill_unused_after.or(file.kill_unused_after),
+            drain_timeout: self.drain_timeout.or(file.drain_timeout),
             config: self.config,
+            stores: file.stores,
+            notes: file.notes,
         }
     }
 
     fn check(self) -> Result<Config> {
-        if let Some(role) = self.role.as_deref().filter(|role| *role != "all") {
-            return Err(Error::unsupported(format!(
-                "role `{role}` is not built yet: one process does everything; leave `--role` out"
-            )));
-        }
         let host = self.host.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let cluster = ClusterConfig::of(&self, host)?;
         let tls = match (self.tls_cert, self.tls_key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,
@@ -173,6 +233,9 @@ impl Options {
         // Nowhere else is the environment read.
         #[allow(clippy::disallowed_methods)]
         let environment = std::env::vars_os();
+        // What the environment says stands after what a file says, and counts.
+        let stores = self.stores.into_iter().map(|(name, Secret(value))| (name.into(), value.into()));
+        let environment = stores.chain(environment);
         let memory_limit_bytes = match &self.memory_limit {
             Some(text) => Some(parse_size(text)?),
             None => machine_memory_bytes().map(|bytes| (bytes * DEFAULT_MEMORY_SHARE_PERCENT / 100) as usize),
@@ -193,6 +256,8 @@ impl Options {
             trusts: host.is_loopback() || self.allow_remote_without_password == Some(true),
             tls,
             store_options: store_options(environment),
+            cluster,
+            notes: self.notes,
         })
     }
 }
@@ -214,6 +279,10 @@ fn read(path: &PathBuf) -> Result<Options> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Error::invalid_input(format!("configuration file `{}` cannot be read", path.display())).with_source(error)
     })?;
+    if path.extension().is_some_and(|extension| extension == "properties") {
+        return properties::read(&text)
+            .map_err(|error| error.context("file", path.display()));
+    }
     toml::from_str(&text)
         .map_err(|error| Error::invalid_input(format!("configuration file `{}` is wrong: {error}", path.display())))
 }
@@ -226,11 +295,11 @@ fn store_options(environment: impl Iterator<Item = (OsString, OsString)>) -> Sto
 }
 
 /// `512MB`, `4GB`, `4 GiB`, `1000000`; units are powers of 1024.
-fn parse_size(text: &str) -> Result<usize> {
+fn parse_bytes(text: &str) -> Result<u64> {
     let wrong = || Error::invalid_input(format!("`{text}` is no size; write it as 512MB or 4GB"));
     let trimmed = text.trim();
     let digits = trimmed.len() - trimmed.trim_start_matches(|char: char| char.is_ascii_digit()).len();
-    let number: usize = trimmed[..digits].parse().map_err(|_| wrong())?;
+    let number: u64 = trimmed[..digits].parse().map_err(|_| wrong())?;
     let shift = match trimmed[digits..].trim().to_ascii_uppercase().as_str() {
         "" | "B" => 0,
         "K" | "KB" | "KIB" => 10,
@@ -239,7 +308,13 @@ fn parse_size(text: &str) -> Result<usize> {
         "T" | "TB" | "TIB" => 40,
         _ => return Err(wrong()),
     };
-    number.checked_mul(1 << shift).filter(|bytes| *bytes >= 64 << 20).ok_or_else(|| {
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// The memory that a process may have.
+fn parse_size(text: &str) -> Result<usize> {
+    let bytes = usize::try_from(parse_bytes(text)?).ok();
+    bytes.filter(|bytes| *bytes >= 64 << 20).ok_or_else(|| {
         Error::invalid_input(format!("a memory limit of `{text}` is not between 64MB and what this machine can count"))
     })
 }
@@ -253,7 +328,63 @@ fn machine_memory_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use henge_engine::storage::CacheLocation;
+
     use super::*;
+
+    #[test]
+    fn roles_are_a_list_and_a_cluster_needs_places_that_all_reach() {
+        let of = |role: &str| Options { role: Some(role.to_owned()), ..Options::default() };
+        let shared = |role: &str| Options {
+            metadata: Some("postgres://db/henge".to_owned().into()),
+            deep_storage: Some("s3://b/p".to_owned()),
+            ..of(role)
+        };
+        let roles = |options: Options| options.check().map(|config| config.cluster.roles);
+        assert_eq!(roles(Options::default()).unwrap(), [Role::All]);
+        assert_eq!(roles(shared("coordinator, broker")).unwrap(), [Role::Coordinator, Role::Broker]);
+        for (wrong, words) in [
+            (of("overload"), "is no role"),
+            (of("historical"), "--metadata"),
+            (Options { deep_storage: None, ..shared("historical") }, "--deep-storage"),
+            (shared("all,broker"), "alone"),
+            (shared("realtime"), "one process"),
+            (Options { host: Some(IpAddr::from([10, 0, 0, 1])), ..shared("broker") }, "--cluster-secret"),
+            (
+                Options {
+                    host: Some(IpAddr::from([0, 0, 0, 0])),
+                    cluster_secret: Some("a word that is long".to_owned().into()),
+                    ..shared("broker")
+                },
+                "--advertise-host",
+            ),
+        ] {
+            let error = wrong.check().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn places_of_segments_have_their_sizes_or_share_one() {
+        let shared = Options {
+            metadata: Some("postgres://db/henge".to_owned().into()),
+            deep_storage: Some("s3://b/p".to_owned()),
+            role: Some("historical".to_owned()),
+            ..Options::default()
+        };
+        let cache = |text: Option<&str>, size: Option<&str>| {
+            let [segment_cache, segment_cache_size] = [text, size].map(|text| text.map(str::to_owned));
+            Options { segment_cache, segment_cache_size, ..shared.clone() }.check().map(|config| config.cluster.cache)
+        };
+        let location = |dir: &str, max_bytes| CacheLocation { dir: dir.into(), max_bytes };
+        assert_eq!(
+            cache(Some("/a=1GB,/b=2GB"), None).unwrap(),
+            [location("/a", 1 << 30), location("/b", 2 << 30)]
+        );
+        assert_eq!(cache(Some("/a"), Some("3MB")).unwrap(), [location("/a", 3 << 20)]);
+        assert_eq!(cache(None, None).unwrap(), [location("henge-data/historical/segment-cache", 10 << 30)]);
+        assert!(cache(Some("/a=many"), None).is_err());
+    }
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
@@ -306,9 +437,4 @@ mod tests {
         assert!(parse_size("1MB").is_err());
     }
 
-    #[test]
-    fn roles_that_are_not_built_are_refused() {
-        let error = Options { role: Some("broker".into()), ..Options::default() }.check().unwrap_err();
-        assert!(error.to_string().contains("broker"), "{error}");
-    }
 }

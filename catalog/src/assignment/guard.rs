@@ -10,13 +10,13 @@ pub struct Guard {
     pub always: u64,
     /// and never more than this.
     pub most: u64,
-    /// Somebody has confirmed it.
-    pub confirmed: bool,
+    /// Data sources of which somebody has confirmed it.
+    pub confirmed: Vec<u32>,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { percent: 10, always: 20, most: 1_000, confirmed: false }
+        Self { percent: 10, always: 20, most: 1_000, confirmed: Vec::new() }
     }
 }
 
@@ -31,6 +31,12 @@ pub struct HeldBack {
 }
 
 impl Guard {
+    /// Whether so many segments of so many of a data source may be taken away without a word from anybody.
+    pub fn allows(&self, dropped: u64, of: u64) -> bool {
+        let share = of * u64::from(self.percent) / 100;
+        dropped <= share.max(self.always).min(self.most.max(self.always))
+    }
+
     /// Of which data sources segments are taken away.
     pub(super) fn removals(&self, cluster: &Cluster, held_back: &mut Vec<HeldBack>) -> Vec<bool> {
         let num_data_sources = cluster.num_data_sources as usize;
@@ -40,11 +46,10 @@ impl Guard {
             // What something newer hides is not lost.
             dropped[segment.data_source as usize] += u64::from(cluster.wants[segment.want as usize] == Want::Drop);
         }
-        let allowed = |(all, dropped): (&u64, &u64)| {
-            let share = all * u64::from(self.percent) / 100;
-            self.confirmed || *dropped <= share.max(self.always).min(self.most.max(self.always))
+        let allowed = |(data_source, (all, dropped)): (u32, (&u64, &u64))| {
+            self.allows(*dropped, *all) || self.confirmed.contains(&data_source)
         };
-        let allowed = all.iter().zip(&dropped).map(allowed).collect::<Vec<_>>();
+        let allowed = (0..).zip(all.iter().zip(&dropped)).map(allowed).collect::<Vec<_>>();
         for data_source in (0..num_data_sources).filter(|data_source| !allowed[*data_source]) {
             let (dropped, of) = (dropped[data_source], all[data_source]);
             held_back.push(HeldBack { data_source: data_source as u32, dropped, of });

@@ -220,7 +220,7 @@ fn a_slip_of_the_pen_takes_nothing_away_until_it_is_confirmed() {
     let unusual = plan(&cluster, &Limits::default(), 1);
     assert!(unusual.mark_unused.is_empty() && unusual.drops.is_empty());
     assert_eq!(unusual.held_back, [HeldBack { data_source: 0, dropped: 500, of: 1_000 }]);
-    let guard = Guard { confirmed: true, ..Guard::default() };
+    let guard = Guard { confirmed: vec![0], ..Guard::default() };
     let confirmed = plan(&cluster, &Limits { guard, ..Limits::default() }, 1);
     assert_eq!((confirmed.mark_unused.len(), confirmed.drops.len()), (500, 500));
 }

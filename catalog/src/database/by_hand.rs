@@ -54,7 +54,10 @@ impl Inner {
         let now = self.clock.now();
         let (settlement, done) = match change {
             Change::Inserted(inserted) => (Settlement::Adopt(self.read_inserted(*inserted?, now).await?), "inserted"),
-            Change::MarkedUsed(Some(record)) => (Settlement::Use(*record), "marked used"),
+            Change::MarkedUsed(Some(record)) => {
+                let standing = self.standing();
+                (Settlement::Use(SegmentRecord { standing, ..*record }), "marked used")
+            }
             Change::MarkedUsed(None) => {
                 return Err(Error::corrupt("its row was damaged by hand; delete and insert it"));
             }
@@ -68,7 +71,9 @@ impl Inner {
             Settlement::Unuse(_) => Ok(crate::store::Decision::default()),
         };
         let settled = self.store.settle(&settlement, now, &decide).await;
-        if let (Err(_), Settlement::Adopt(record)) = (&settled, &settlement) {
+        if let Settlement::Adopt(record) = &settlement
+            && (settled.is_err() || self.mode.is_leader())
+        {
             self.storage.forget(record.uid)?;
         }
         if settled?.is_some() {
@@ -86,6 +91,7 @@ impl Inner {
         let uid = new_uid(now);
         let path = self.storage.fetch(uid, &inserted.load_spec, None).await.map_err(|error| error.retryable(false))?;
         let storage = self.storage.clone();
+        let standing = self.standing();
         let read = move || {
             let file = OpenSegment::open(&path, Nulls::AsStored)?;
             if let OpenSegment::Ours(file) = &file {
@@ -113,6 +119,7 @@ impl Inner {
                 time_range: file.time_range(),
                 created,
                 created_rev: 0,
+                standing,
             })
         };
         let record = tokio::task::spawn_blocking(read).await.map_err(lost)?;

@@ -106,6 +106,7 @@ impl Inner {
             time_range,
             created,
             created_rev,
+            standing: self.standing(),
         })
     }
 

@@ -140,6 +140,7 @@ impl Database {
                 .map_err(|error| Error::defensive("a spec is not JSON").with_source(error))?,
             report: None,
         };
+        self.check_writes()?;
         if self.inner.running.lock().contains_key(&id) || self.inner.store.task(&id).await?.is_some() {
             return Err(Error::conflict(format!("there is a task `{id}` already; give this one another id")));
         }
@@ -306,6 +307,7 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 tombstone_uids: new_uid,
+                standing: self.standing(),
             };
             self.commit(&request).await
         };
@@ -320,6 +322,10 @@ impl Inner {
         let mut segments = Vec::with_capacity(named.len());
         for (uid, segment) in named {
             let pushed = self.storage.push(&segment.path, &named_id(data_source, &segment), uid).await?;
+            if self.mode.is_leader() {
+                // It is others who serve it.
+                self.storage.forget(uid)?;
+            }
             segments.push(NewSegment {
                 interval: segment.interval,
                 uid,

@@ -1,5 +1,5 @@
 use henge_engine::Result;
-use henge_engine::model::Interval;
+use henge_engine::model::{Interval, Timestamp};
 use serde::Serialize;
 
 use super::Database;
@@ -17,9 +17,19 @@ impl Database {
     /// Removes for good the unused segments of a data source that lie within `within`. Those that a query still reads
     /// stay until they are killed again, and so do files that another segment shares. Interrupted, it can be repeated.
     pub async fn kill(&self, data_source: &str, within: Interval) -> Result<KillReport> {
+        self.kill_unused(data_source, within, None).await
+    }
+
+    /// The same, but that those that became unused later than `before` stay.
+    pub async fn kill_unused(
+        &self,
+        data_source: &str,
+        within: Interval,
+        before: Option<Timestamp>,
+    ) -> Result<KillReport> {
         let _in_order = self.inner.publishing.lock().await;
         let in_use = self.inner.view.in_use();
-        let candidates = self.inner.store.begin_kill(data_source, within, &in_use).await?;
+        let candidates = self.inner.store.begin_kill(data_source, within, before, &in_use).await?;
         for candidate in candidates.iter().filter(|candidate| !candidate.is_shared) {
             self.inner.storage.delete(&candidate.load_spec).await?;
             self.inner.storage.forget(candidate.uid)?;

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use super::ingest::{new_uid, remove};
 use super::lock::{DirectoryLock, Holder, Locking};
-use super::{Database, Inner, watch};
+use super::{Database, Inner, Mode, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
-use crate::store::{MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
+use crate::store::{Lease, MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
 use crate::view::{OldNulls, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
@@ -47,6 +47,9 @@ pub struct DatabaseBuilder {
     deep_storage: Option<DeepStorageUrl>,
     old_nulls: OldNulls,
     clock: Arc<dyn Clock>,
+    mode: Mode,
+    /// Of a leader.
+    lease: Option<Lease>,
 }
 
 /// What opening a data directory gave.
@@ -69,6 +72,8 @@ impl DatabaseBuilder {
             deep_storage: None,
             old_nulls: OldNulls::default(),
             clock: Arc::new(SystemClock),
+            mode: Mode::Alone,
+            lease: None,
         }
     }
 
@@ -125,6 +130,20 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Publishes for a cluster, under this lease, which the caller renews.
+    #[must_use]
+    pub fn lead(mut self, lease: Lease) -> Self {
+        (self.mode, self.lease) = (Mode::Leader, Some(lease));
+        self
+    }
+
+    /// Shows what others publish, and writes nothing.
+    #[must_use]
+    pub fn follow(mut self) -> Self {
+        self.mode = Mode::Follower;
+        self
+    }
+
     fn metadata_url(&self) -> MetadataUrl {
         self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)))
     }
@@ -158,19 +177,25 @@ impl DatabaseBuilder {
             Locking::Held(holder) => return Ok(Opening::Held(holder)),
         };
         let store = self.metadata_url().open().await?;
-        let lease = match self.metadata {
+        let lease = match (self.mode, &self.metadata) {
+            (Mode::Leader, _) => self.lease,
+            (Mode::Follower, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
-            Some(_) => Some(lease::take(store.as_ref(), WRITER, &node_id(&self.dir, self.clock.now())?).await?),
-            None => None,
+            (Mode::Alone, Some(_)) => Some(lease::take(store.as_ref(), WRITER, &node_id(&self.dir, self.clock.now())?).await?),
         };
         store.act_under(lease.clone());
         let deep_storage =
             self.deep_storage.clone().unwrap_or_else(|| DeepStorageUrl::Local(self.dir.join(SEGMENTS_DIR)));
         let options = self.store_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let storage = DeepStorage::open(&deep_storage, self.dir.join(CACHE_DIR), options)?;
-        sweep(store.as_ref(), &storage).await?;
         let now = self.clock.now();
-        fail_interrupted_tasks(store.as_ref(), now).await?;
+        if self.mode != Mode::Follower {
+            sweep(store.as_ref(), &storage).await?;
+            fail_interrupted_tasks(store.as_ref(), now).await?;
+        }
+        if self.mode == Mode::Alone {
+            store.wake_all(now).await?;
+        }
         let snapshot = store.snapshot().await?;
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
         let view = Arc::new(View::new(storage.clone(), self.old_nulls, snapshot)?);
@@ -182,6 +207,7 @@ impl DatabaseBuilder {
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let inner = Arc::new(Inner {
+            mode: self.mode,
             tmp_dir: self.dir.join(TMP_DIR),
             lock: Mutex::new(Some(lock)),
             store,

@@ -312,6 +312,7 @@ async fn opening_figures() -> Result<()> {
         segments: segments.collect(),
         now: hour(500_000),
         tombstone_uids: |now| henge_engine::model::SegmentUid::new(now, 0),
+        standing: crate::store::Standing::Active,
     };
     let began = std::time::Instant::now();
     publish(database.inner.store.as_ref(), &request).await?;

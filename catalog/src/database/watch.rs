@@ -3,18 +3,24 @@ use std::time::Duration;
 
 use henge_engine::Result;
 
-use super::Inner;
+use super::{Inner, Mode};
 use crate::lease;
 
 /// How often the metadata database is asked whether somebody else changed it: one indexed look-up, and one small row a
 /// data source.
 pub(super) const POLL: Duration = Duration::from_secs(5);
+/// The same in a cluster: what the coordinator changes is to be seen soon.
+const CLUSTER_POLL: Duration = Duration::from_secs(1);
 
 /// Looks after the metadata database for as long as the database is open: shows what others changed there, and what was
 /// changed by hand; brings segments to this machine before a query waits for them; keeps the lease.
 pub(super) fn start(inner: &Arc<Inner>) {
     let mut watching = inner.watching.lock();
     watching.spawn(polling(Arc::downgrade(inner)));
+    if inner.mode != Mode::Alone {
+        // Others serve, and the lease of a leader is renewed by whoever took it.
+        return;
+    }
     watching.spawn(fetching(Arc::downgrade(inner)));
     if inner.lease.lock().is_some() {
         watching.spawn(renewing(Arc::downgrade(inner)));
@@ -23,8 +29,12 @@ pub(super) fn start(inner: &Arc<Inner>) {
 
 async fn polling(inner: Weak<Inner>) {
     let mut was_there = true;
+    let poll = match inner.upgrade().map(|inner| inner.mode) {
+        Some(Mode::Leader | Mode::Follower) => CLUSTER_POLL,
+        _ => POLL,
+    };
     loop {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(poll).await;
         let Some(inner) = inner.upgrade() else { return };
         let caught_up = inner.catch_up().await;
         match &caught_up {
@@ -74,9 +84,17 @@ async fn renewing(inner: Weak<Inner>) {
 impl Inner {
     /// Shows what others changed since, and what was changed by hand.
     pub(super) async fn catch_up(&self) -> Result<()> {
-        let settled = self.settle_by_hand().await;
+        let settled = match self.mode {
+            Mode::Follower => Ok(()),
+            Mode::Alone | Mode::Leader => self.settle_by_hand().await,
+        };
         let _in_order = self.publishing.lock().await;
         for (data_source, rev) in self.store.revs().await? {
+            if self.view.rev(&data_source) > rev {
+                // An older copy of the database was put in its place: nothing that is served is taken away for that.
+                tracing::error!(data_source, rev, shown = self.view.rev(&data_source), "the metadata database has gone back");
+                continue;
+            }
             if self.view.rev(&data_source) != rev {
                 let (rev, used) = self.store.used(&data_source).await?;
                 self.view.replace(&data_source, rev, used)?;

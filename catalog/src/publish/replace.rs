@@ -6,7 +6,7 @@ use henge_engine::model::{Interval, SegmentId, SegmentSchema, ShardSpec};
 use henge_engine::storage::LoadSpec;
 
 use super::{Place, PublishRequest, addition, granularity_conflict, next_partition, next_version, record};
-use crate::store::{Decision, Overlap, SegmentRecord, join};
+use crate::store::{Decision, Overlap, SegmentRecord, Standing, join};
 use crate::timeline::{Removal, Timeline};
 
 pub(super) fn decide(
@@ -20,19 +20,24 @@ pub(super) fn decide(
     let spans = join(chunks.chain(intervals.iter().copied()).collect());
     let version = next_version(request.now, overlap, &spans);
     let mut add = new_groups(request, overlap, &version);
-    reissue_appended(overlap, &version, intervals, since_rev, &mut add)?;
+    reissue_appended(request.standing, overlap, &version, (intervals, since_rev), &mut add)?;
     timeline.apply(&[], add.iter().map(addition).collect())?;
 
     let mut gone = BTreeSet::new();
     for gap in gaps(intervals, &add) {
-        let within = overlap.used.iter().filter(|record| gap.contains_interval(&record.id.interval));
-        let within = within.map(|record| record.id.clone()).collect::<Vec<_>>();
-        timeline.apply(&within.iter().map(removal).collect::<Vec<_>>(), Vec::new())?;
-        gone.extend(within);
+        if request.standing == Standing::Active {
+            let within = overlap.used.iter().filter(|record| gap.contains_interval(&record.id.interval));
+            let within = within.map(|record| record.id.clone()).collect::<Vec<_>>();
+            timeline.apply(&within.iter().map(removal).collect::<Vec<_>>(), Vec::new())?;
+            gone.extend(within);
+        }
         if let Some(tombstone) = tombstone(request, overlap, &timeline, gap, &version)? {
             timeline.apply(&[], vec![addition(&tombstone)])?;
             add.push(tombstone);
         }
+    }
+    if request.standing == Standing::Dormant {
+        return Ok(Decision { add, mark_unused: Vec::new() });
     }
     let hidden = overlap.used.iter().filter(|record| timeline.is_overshadowed(&record.id.interval, &record.id.version));
     gone.extend(hidden.map(|record| record.id.clone()));
@@ -59,10 +64,10 @@ fn new_groups(request: &PublishRequest, overlap: &Overlap, version: &str) -> Vec
 /// Issues anew, under the new version, what was appended since the work began. Work that would cut such an append in
 /// two is a conflict: it can be done again.
 fn reissue_appended(
+    standing: Standing,
     overlap: &Overlap,
     version: &str,
-    intervals: &[Interval],
-    since_rev: u64,
+    (intervals, since_rev): (&[Interval], u64),
     add: &mut Vec<SegmentRecord>,
 ) -> Result<()> {
     let mut targets = gaps(intervals, add).into_iter().map(|gap| (gap, None)).collect::<Vec<_>>();
@@ -79,7 +84,7 @@ fn reissue_appended(
         let partition = next_partition(overlap, add, interval, version);
         let id = SegmentId { interval, version: version.to_owned(), partition, ..old.id.clone() };
         let shard_spec = ShardSpec::Numbered { partition_num: partition, partitions: core_size.unwrap_or(0) };
-        add.push(SegmentRecord { id, shard_spec, created_rev: overlap.rev, ..old.clone() });
+        add.push(SegmentRecord { id, shard_spec, created_rev: overlap.rev, standing, ..old.clone() });
     }
     Ok(())
 }
@@ -128,6 +133,7 @@ fn tombstone(
         time_range: None,
         created: request.now,
         created_rev: overlap.rev,
+        standing: request.standing,
     }))
 }
 

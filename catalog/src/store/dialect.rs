@@ -50,6 +50,11 @@ pub(super) struct LeaseStatements {
     pub(super) read: &'static str,
     /// Holds the row, so that nobody takes the lease over before the transaction has ended.
     pub(super) fence: &'static str,
+    /// What time it is.
+    pub(super) now: &'static str,
+    pub(super) insert_server: &'static str,
+    /// With the milliseconds since each was renewed.
+    pub(super) select_servers: &'static str,
 }
 
 /// The same for all, but for the milliseconds since 1970 and the words that lock a row against changes.
@@ -74,6 +79,13 @@ macro_rules! lease_statements {
             ),
             read: concat!("SELECT holder, epoch, expires_ms - ", $now, " FROM leases WHERE role = ?"),
             fence: concat!("SELECT epoch FROM leases WHERE role = ? AND holder = ? AND epoch = ?", $shared),
+            now: concat!("SELECT ", $now),
+            insert_server: concat!(
+                "INSERT INTO servers (name, incarnation, payload, renewed_ms) VALUES (?, ?, ?, ",
+                $now,
+                ")"
+            ),
+            select_servers: concat!("SELECT payload, ", $now, " - renewed_ms FROM servers ORDER BY name"),
         }
     };
 }

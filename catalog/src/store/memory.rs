@@ -9,10 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::record::{
     AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
-    Publication, Publish, Published, Pushes, SegmentRecord, Settlement, Snapshot, TakenGroup, TaskRecord, UserRecord,
-    join,
+    Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing,
+    TakenGroup, TaskRecord, UserRecord, join,
 };
 use super::{Decide, MetadataStore};
+use crate::clock::{Clock, SystemClock};
 use crate::rule::Rule;
 
 /// The double of a metadata database: keeps everything in memory, and nothing for long.
@@ -33,8 +34,10 @@ struct State {
     /// Rows that somebody inserted, until they are settled.
     inserted: BTreeMap<String, Inserted>,
     leases: BTreeMap<String, (Lease, Instant)>,
+    servers: BTreeMap<String, (ServerRecord, Instant)>,
     acts_under: Option<Lease>,
     rules: BTreeMap<String, Vec<Rule>>,
+    config: BTreeMap<String, String>,
     audit: Vec<AuditEntry>,
 }
 
@@ -49,6 +52,8 @@ struct Push {
 struct Row {
     record: SegmentRecord,
     used: bool,
+    /// Since when it is not.
+    unused_since: Option<Timestamp>,
     /// What this store itself last said of `used`.
     noted: bool,
     kill: Kill,
@@ -133,20 +138,22 @@ impl State {
     }
 
     /// Whether there was something to take note of.
-    fn note(&mut self, id: &SegmentId, used: bool, rev: u64) -> bool {
+    fn note(&mut self, id: &SegmentId, used: Option<Standing>, rev: u64, now: Timestamp) -> bool {
+        let (standing, used) = (used, used.is_some());
         let row = self.segments.get_mut(id).filter(|row| row.used == used && row.noted != used);
         let Some(row) = row.filter(|row| !used || row.kill == Kill::Kept) else { return false };
         row.noted = used;
-        if used {
-            row.record.created_rev = rev;
+        row.unused_since = (!used).then_some(now);
+        if let Some(standing) = standing {
+            (row.record.created_rev, row.record.standing) = (rev, standing);
         }
         true
     }
 
-    fn set_unused(&mut self, ids: &[SegmentId]) {
+    fn set_unused(&mut self, ids: &[SegmentId], now: Timestamp) {
         for id in ids {
             if let Some(row) = self.segments.get_mut(id) {
-                (row.used, row.noted) = (false, false);
+                (row.used, row.noted, row.unused_since) = (false, false, Some(now));
             }
         }
     }
@@ -238,10 +245,10 @@ impl MetadataStore for MemoryStore {
         }
         let rev = state.next_rev(&publication.data_source, publication.now);
         for record in &decision.add {
-            let row = Row { record: record.clone(), used: true, noted: true, kill: Kill::Kept };
+            let row = Row { record: record.clone(), used: true, unused_since: None, noted: true, kill: Kill::Kept };
             state.segments.insert(record.id.clone(), row);
         }
-        state.set_unused(&decision.mark_unused);
+        state.set_unused(&decision.mark_unused, publication.now);
         state.publishes.insert(publication.publish_id.clone(), rev);
         state.pushes.retain(|_, push| push.publish_id != publication.publish_id);
         Ok(Publish::Done(Published { rev, added: decision.add, marked_unused: decision.mark_unused }))
@@ -254,21 +261,58 @@ impl MetadataStore for MemoryStore {
         if segments.is_empty() {
             return Ok(Marked::default());
         }
-        state.set_unused(&segments);
+        state.set_unused(&segments, now);
         Ok(Marked { rev: state.next_rev(data_source, now), segments })
+    }
+
+    async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked> {
+        let mut state = self.write()?;
+        state.set_unused(ids, now);
+        Ok(Marked { rev: state.next_rev(data_source, now), segments: ids.to_vec() })
+    }
+
+    async fn set_standing(
+        &self,
+        data_source: &str,
+        ids: &[SegmentId],
+        standing: Standing,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let mut state = self.write()?;
+        for id in ids {
+            if let Some(row) = state.segments.get_mut(id).filter(|row| row.used && row.noted) {
+                row.record.standing = standing;
+            }
+        }
+        Ok(state.next_rev(data_source, now))
+    }
+
+    async fn wake_all(&self, now: Timestamp) -> Result<()> {
+        let mut state = self.write()?;
+        let mut woken = HashSet::new();
+        for row in state.segments.values_mut().filter(|row| row.used && row.record.standing == Standing::Dormant) {
+            row.record.standing = Standing::Active;
+            woken.insert(row.record.id.data_source.clone());
+        }
+        for data_source in woken {
+            state.next_rev(&data_source, now);
+        }
+        Ok(())
     }
 
     async fn begin_kill(
         &self,
         data_source: &str,
         within: Interval,
+        unused_before: Option<Timestamp>,
         in_use: &HashSet<SegmentUid>,
     ) -> Result<Vec<KillCandidate>> {
         let mut state = self.write()?;
         let mut begun = Vec::new();
         for row in state.segments.values_mut() {
             let SegmentRecord { id, uid, .. } = &row.record;
-            let wanted = id.data_source == data_source && within.contains_interval(&id.interval);
+            let is_old = unused_before.is_none_or(|before| row.unused_since.is_none_or(|since| since < before));
+            let wanted = id.data_source == data_source && within.contains_interval(&id.interval) && is_old;
             if wanted && !row.used && !row.noted && row.kill != Kill::Burned && !in_use.contains(uid) {
                 row.kill = Kill::Begun;
                 begun.push(row.record.clone());
@@ -327,12 +371,13 @@ impl MetadataStore for MemoryStore {
                 let is_there = state.inserted.remove(&id.to_string()).is_some();
                 if is_there {
                     let record = SegmentRecord { created_rev: rev, ..record.clone() };
-                    state.segments.insert(id.clone(), Row { record, used: true, noted: true, kill: Kill::Kept });
+                    let row = Row { record, used: true, unused_since: None, noted: true, kill: Kill::Kept };
+                    state.segments.insert(id.clone(), row);
                 }
                 is_there
             }
-            Settlement::Use(_) => state.note(id, true, rev),
-            Settlement::Unuse(_) => state.note(id, false, rev),
+            Settlement::Use(record) => state.note(id, Some(record.standing), rev, now),
+            Settlement::Unuse(_) => state.note(id, None, rev, now),
         };
         Ok(noted.then(|| state.next_rev(&id.data_source, now)))
     }
@@ -402,6 +447,30 @@ impl MetadataStore for MemoryStore {
         Ok(())
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(SystemClock.now())
+    }
+
+    async fn register(&self, server: &ServerRecord) -> Result<()> {
+        self.open()?.servers.insert(server.name.clone(), (server.clone(), Instant::now()));
+        Ok(())
+    }
+
+    async fn unregister(&self, name: &str, incarnation: &str) -> Result<()> {
+        let mut state = self.open()?;
+        if state.servers.get(name).is_some_and(|(server, _)| server.incarnation == incarnation) {
+            state.servers.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn servers(&self) -> Result<Vec<Registered>> {
+        let state = self.open()?;
+        let registered =
+            |(server, when): &(ServerRecord, Instant)| Registered { server: server.clone(), age: when.elapsed() };
+        Ok(state.servers.values().map(registered).collect())
+    }
+
     async fn rules(&self) -> Result<BTreeMap<String, Vec<Rule>>> {
         Ok(self.open()?.rules.clone())
     }
@@ -412,6 +481,17 @@ impl MetadataStore for MemoryStore {
             [] => drop(state.rules.remove(data_source)),
             rules => drop(state.rules.insert(data_source.to_owned(), rules.to_vec())),
         }
+        state.audit.push(audit.clone());
+        Ok(())
+    }
+
+    async fn config(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.open()?.config.get(name).cloned())
+    }
+
+    async fn set_config(&self, name: &str, payload: &str, audit: &AuditEntry) -> Result<()> {
+        let mut state = self.write()?;
+        state.config.insert(name.to_owned(), payload.to_owned());
         state.audit.push(audit.clone());
         Ok(())
     }

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::timeline::GroupKind;
 
 /// What is recorded of a segment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SegmentRecord {
     pub id: SegmentId,
     /// Names the bytes; two records share it when one was issued anew under a newer version.
     pub uid: SegmentUid,
     pub shard_spec: ShardSpec,
     pub load_spec: LoadSpec,
+    #[serde(with = "shared")]
     pub schema: Arc<SegmentSchema>,
     pub num_rows: u64,
     pub size_bytes: u64,
@@ -27,6 +29,39 @@ pub struct SegmentRecord {
     pub created: Timestamp,
     /// The `rev` of the data source that this record came with.
     pub created_rev: u64,
+    pub standing: Standing,
+}
+
+/// Whether queries ask for a used segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// They do: without it there is no answer.
+    #[default]
+    Active,
+    /// They do not. A cluster has published it and does not serve it yet, or is told to serve it nowhere.
+    Dormant,
+}
+
+impl Standing {
+    pub(super) fn is_dormant(self) -> bool {
+        self == Self::Dormant
+    }
+}
+
+/// A schema of which there is one in memory, as JSON.
+mod shared {
+    use std::result::Result;
+
+    use super::{Arc, Deserialize, SegmentSchema, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(schema: &Arc<SegmentSchema>, to: S) -> Result<S::Ok, S::Error> {
+        schema.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<SegmentSchema>, D::Error> {
+        SegmentSchema::deserialize(from).map(Arc::new)
+    }
 }
 
 impl SegmentRecord {
@@ -198,6 +233,48 @@ pub struct Lease {
     /// One incarnation of one process.
     pub holder: String,
     pub epoch: u64,
+}
+
+/// What a server of a cluster says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerRecord {
+    /// Where the others reach it by HTTP: `host:port`.
+    pub name: String,
+    /// One start of one process.
+    pub incarnation: String,
+    pub roles: Vec<String>,
+    #[serde(default)]
+    pub pg_port: Option<u16>,
+    /// Where a historical takes parts of queries.
+    #[serde(default)]
+    pub grpc_port: Option<u16>,
+    /// Whether HTTP and gRPC are encrypted.
+    #[serde(default)]
+    pub is_encrypted: bool,
+    pub tier: String,
+    #[serde(default)]
+    pub zone: String,
+    /// What a historical has room for; 0 of others.
+    #[serde(default)]
+    pub max_bytes: u64,
+    /// Brokers send parts of queries to historicals of their own version only.
+    pub plan_version: u32,
+    pub version: String,
+    pub started: Timestamp,
+}
+
+impl ServerRecord {
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|own| own == role)
+    }
+}
+
+/// A server, and how long ago it last said that it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub server: ServerRecord,
+    pub age: Duration,
 }
 
 /// What asking for a lease gave.

@@ -8,7 +8,9 @@ use henge_engine::{Error, Result};
 
 use super::dialect::Fields;
 use super::payload::{Payload, from_json};
-use super::record::{AuditEntry, Change, DataSourceRecord, HandRow, Inserted, SegmentRecord, TaskRecord, UserRecord};
+use super::record::{
+    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, Standing, TaskRecord, UserRecord,
+};
 
 /// Schemas by their ids.
 pub(super) type Schemas = HashMap<String, Arc<SegmentSchema>>;
@@ -54,6 +56,7 @@ pub(super) fn segment(row: &Fields, schemas: &Schemas) -> Result<SegmentRecord> 
         created_rev: row.unsigned(13)?,
         // Of a row that was inserted by hand it may be anything.
         created: created.unwrap_or(Timestamp::from_millis(0)),
+        standing: if row.long(15)? == 0 { Standing::Active } else { Standing::Dormant },
     })
 }
 
@@ -112,6 +115,13 @@ pub(super) fn task(row: &Fields) -> Result<TaskRecord> {
 
 pub(super) fn user(row: &Fields) -> Result<UserRecord> {
     Ok(UserRecord { name: row.text(0)?, verifier: row.text(1)?, created: row.text(2)?.parse()? })
+}
+
+/// Reads what `select_servers` selects.
+pub(super) fn server(row: &Fields) -> Result<Registered> {
+    let server: ServerRecord = from_json("a server", &row.text(0)?)?;
+    let age = std::time::Duration::from_millis(u64::try_from(row.long(1)?).unwrap_or(0));
+    Ok(Registered { server, age })
 }
 
 pub(super) fn audit(row: &Fields) -> Result<AuditEntry> {

@@ -121,6 +121,7 @@ pub(super) async fn insert_segment<D: Dialect>(
         max_time,
         &publication.publish_id,
         record.created_rev,
+        record.standing.is_dormant(),
     ];
     execute(writing, sql::INSERT_SEGMENT, values).await.map(drop)
 }
@@ -142,6 +143,7 @@ pub(super) async fn adopt<D: Dialect>(writing: &mut Writing<D>, record: &Segment
         min_time,
         max_time,
         rev,
+        record.standing.is_dormant(),
         id.to_string(),
     ];
     execute(writing, sql::ADOPT, values).await

@@ -8,7 +8,7 @@ macro_rules! select_segments {
     ($rest:literal) => {
         concat!(
             "SELECT s.dataSource, s.start_ms, s.end_ms, s.version, s.partition_num, s.payload, s.uid, s.schema_id, ",
-            "s.num_rows, s.size, s.hash, s.min_time, s.max_time, s.created_rev, s.created_date FROM segments s ",
+            "s.num_rows, s.size, s.hash, s.min_time, s.max_time, s.created_rev, s.created_date, s.dormant FROM segments s ",
             $rest
         )
     };
@@ -19,7 +19,7 @@ pub(super) const SELECT_USED_OVERLAPPING: &str =
     select_segments!("WHERE s.dataSource = ? AND s.used AND s.noted AND s.end_ms > ? AND s.start_ms < ? ORDER BY s.id");
 pub(super) const SELECT_KILLABLE: &str = select_segments!(
     "WHERE s.dataSource = ? AND NOT s.used AND NOT s.noted AND s.kill_state < 2 AND s.start_ms >= ? AND s.end_ms <= ? \
-     AND s.uid IS NOT NULL ORDER BY s.id"
+     AND s.uid IS NOT NULL AND COALESCE(s.used_status_last_updated, '') < ? ORDER BY s.id"
 );
 pub(super) const SELECT_TAKEN: &str = "SELECT start_ms, end_ms, version, MAX(partition_num) FROM segments \
      WHERE dataSource = ? AND end_ms > ? AND start_ms < ? GROUP BY start_ms, end_ms, version";
@@ -31,10 +31,14 @@ pub(super) const SELECT_SEGMENT: &str = select_segments!("WHERE s.id = ? AND s.u
 pub(super) const COUNT_KEPT_BY_UID: &str = "SELECT COUNT(*) FROM segments WHERE uid = ? AND kill_state = 0";
 pub(super) const INSERT_SEGMENT: &str = "INSERT INTO segments (id, dataSource, created_date, start, \"end\", \
      partitioned, version, used, payload, used_status_last_updated, start_ms, end_ms, partition_num, uid, schema_id, \
-     num_rows, size, hash, min_time, max_time, publish_id, created_rev, noted) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, TRUE, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)";
+     num_rows, size, hash, min_time, max_time, publish_id, created_rev, dormant, noted) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, TRUE, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)";
 pub(super) const MARK_UNUSED: &str =
     "UPDATE segments SET used = FALSE, noted = FALSE, used_status_last_updated = ?, removed_rev = ? WHERE id = ?";
+pub(super) const SET_DORMANT: &str = "UPDATE segments SET dormant = ? WHERE id = ? AND used AND noted AND dormant <> ?";
+pub(super) const WAKE_ALL: &str = "UPDATE segments SET dormant = FALSE WHERE dormant AND used";
+pub(super) const SELECT_DORMANT_SOURCES: &str =
+    "SELECT DISTINCT dataSource FROM segments WHERE dormant AND used ORDER BY dataSource";
 pub(super) const BEGIN_KILL: &str =
     "UPDATE segments SET kill_state = 1 WHERE id = ? AND NOT used AND NOT noted AND kill_state < 2";
 pub(super) const FINISH_KILL: &str = "UPDATE segments SET kill_state = 2, payload = '' WHERE id = ? AND kill_state = 1";
@@ -53,10 +57,10 @@ macro_rules! select_by_hand {
 pub(super) use select_by_hand;
 
 pub(super) const ADOPT: &str = "UPDATE segments SET noted = TRUE, start_ms = ?, end_ms = ?, partition_num = ?, uid = ?, \
-     schema_id = ?, num_rows = ?, size = ?, hash = ?, min_time = ?, max_time = ?, created_rev = ? \
+     schema_id = ?, num_rows = ?, size = ?, hash = ?, min_time = ?, max_time = ?, created_rev = ?, dormant = ? \
      WHERE id = ? AND used AND NOT noted AND uid IS NULL";
 pub(super) const NOTE_USED: &str = "UPDATE segments SET noted = TRUE, used_status_last_updated = ?, created_rev = ?, \
-     removed_rev = NULL WHERE id = ? AND used AND NOT noted AND kill_state = 0";
+     removed_rev = NULL, dormant = ? WHERE id = ? AND used AND NOT noted AND kill_state = 0";
 pub(super) const NOTE_UNUSED: &str = "UPDATE segments SET noted = FALSE, used_status_last_updated = ?, removed_rev = ? \
      WHERE id = ? AND NOT used AND noted";
 
@@ -101,5 +105,12 @@ pub(super) const SELECT_AUDIT: &str = "SELECT audit_key, type, author, comment, 
      WHERE type = ? ORDER BY id DESC LIMIT ?";
 pub(super) const SELECT_AUDIT_OF: &str = "SELECT audit_key, type, author, comment, created_date, payload FROM audit \
      WHERE type = ? AND audit_key = ? ORDER BY id DESC LIMIT ?";
+
+pub(super) const SELECT_CONFIG: &str = "SELECT payload FROM config WHERE name = ?";
+pub(super) const DELETE_CONFIG: &str = "DELETE FROM config WHERE name = ?";
+pub(super) const INSERT_CONFIG: &str = "INSERT INTO config (name, payload) VALUES (?, ?)";
+
+pub(super) const DELETE_SERVER: &str = "DELETE FROM servers WHERE name = ?";
+pub(super) const DELETE_INCARNATION: &str = "DELETE FROM servers WHERE name = ? AND incarnation = ?";
 
 pub(super) const RELEASE_LEASE: &str = "UPDATE leases SET expires_ms = 0 WHERE role = ? AND holder = ? AND epoch = ?";

@@ -13,7 +13,7 @@ use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::{failure, retrying};
 use super::record::{
     AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Publication, Publish, Published,
-    Pushes, SegmentRecord, Settlement, Snapshot, TaskRecord, UserRecord,
+    Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing, TaskRecord, UserRecord,
 };
 use super::segments::{
     Writing, adopt, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev, select_by_time,
@@ -183,15 +183,65 @@ impl<D: Dialect> SqlStore<D> {
         Ok(Marked { rev, segments })
     }
 
+    async fn mark_segments_unused_once(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked> {
+        let mut writing = self.write().await?;
+        let rev = next_rev(&mut writing, data_source, now).await?;
+        set_unused(&mut writing, ids, now, rev).await?;
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(Marked { rev, segments: ids.to_vec() })
+    }
+
+    async fn set_standing_once(
+        &self,
+        data_source: &str,
+        ids: &[SegmentId],
+        standing: Standing,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let mut writing = self.write().await?;
+        let rev = next_rev(&mut writing, data_source, now).await?;
+        let dormant = standing.is_dormant();
+        for id in ids {
+            execute(&mut writing, sql::SET_DORMANT, values![dormant, id.to_string(), dormant]).await?;
+        }
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(rev)
+    }
+
+    async fn wake_all_once(&self, now: Timestamp) -> Result<()> {
+        let mut writing = self.write().await?;
+        let rows = fetch(&mut writing, sql::SELECT_DORMANT_SOURCES, &[]).await?;
+        for row in &rows {
+            next_rev(&mut writing, &row.text(0)?, now).await?;
+        }
+        if !rows.is_empty() {
+            execute(&mut writing, sql::WAKE_ALL, &[]).await?;
+        }
+        writing.commit().await.map_err(failure::<D>)
+    }
+
+    async fn register_once(&self, server: &ServerRecord) -> Result<()> {
+        // Not through the fence: it says only that somebody is there.
+        let mut writing = self.writer.begin_with(D::BEGIN_WRITE.into_sql_str()).await.map_err(failure::<D>)?;
+        execute(&mut writing, sql::DELETE_SERVER, values![&server.name]).await?;
+        let payload = payload::to_json(server)?;
+        execute(&mut writing, D::LEASES.insert_server, values![&server.name, &server.incarnation, payload]).await?;
+        writing.commit().await.map_err(failure::<D>)
+    }
+
     async fn begin_kill_once(
         &self,
         data_source: &str,
         within: Interval,
+        unused_before: Option<Timestamp>,
         in_use: &HashSet<SegmentUid>,
     ) -> Result<Vec<KillCandidate>> {
         let mut writing = self.write().await?;
         let schemas = all_schemas(&mut writing).await?;
-        let found = select_by_time(&mut writing, sql::SELECT_KILLABLE, data_source, within, &schemas).await?;
+        let before = unused_before.map_or("9999".to_owned(), |time| time.to_string());
+        let values = values![data_source, within.start().millis(), within.end().millis(), before];
+        let rows = fetch(&mut writing, sql::SELECT_KILLABLE, values).await?;
+        let found = rows.iter().map(|row| row::segment(row, &schemas)).collect::<Result<Vec<_>>>()?;
         let mut begun = Vec::with_capacity(found.len());
         for record in found.into_iter().filter(|record| !in_use.contains(&record.uid)) {
             // Somebody may just have marked it used by hand.
@@ -249,7 +299,7 @@ impl<D: Dialect> SqlStore<D> {
             }
             Settlement::Use(record) => {
                 decide(&find_overlap(&mut writing, &id.data_source, &[id.interval], rev).await?)?;
-                execute(&mut writing, sql::NOTE_USED, values![now, rev, record.id.to_string()]).await?
+                execute(&mut writing, sql::NOTE_USED, values![now, rev, record.standing.is_dormant(), record.id.to_string()]).await?
             }
             Settlement::Unuse(id) => execute(&mut writing, sql::NOTE_UNUSED, values![now, rev, id.to_string()]).await?,
         };
@@ -324,8 +374,15 @@ impl<D: Dialect> SqlStore<D> {
             let values = values![data_source, audit.created, payload::to_json(&rules)?];
             execute(&mut writing, sql::INSERT_RULES, values).await?;
         }
-        let AuditEntry { key, kind, author, comment, created, payload } = audit;
-        execute(&mut writing, sql::INSERT_AUDIT, values![key, kind, author, comment, *created, payload]).await?;
+        insert_audit(&mut writing, audit).await?;
+        writing.commit().await.map_err(failure::<D>)
+    }
+
+    async fn set_config_once(&self, name: &str, payload: &str, audit: &AuditEntry) -> Result<()> {
+        let mut writing = self.write().await?;
+        execute(&mut writing, sql::DELETE_CONFIG, values![name]).await?;
+        execute(&mut writing, sql::INSERT_CONFIG, values![name, payload]).await?;
+        insert_audit(&mut writing, audit).await?;
         writing.commit().await.map_err(failure::<D>)
     }
 }
@@ -387,13 +444,32 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         retrying!(D, self.mark_unused_once(data_source, within, now))
     }
 
+    async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked> {
+        retrying!(D, self.mark_segments_unused_once(data_source, ids, now))
+    }
+
+    async fn set_standing(
+        &self,
+        data_source: &str,
+        ids: &[SegmentId],
+        standing: Standing,
+        now: Timestamp,
+    ) -> Result<u64> {
+        retrying!(D, self.set_standing_once(data_source, ids, standing, now))
+    }
+
+    async fn wake_all(&self, now: Timestamp) -> Result<()> {
+        retrying!(D, self.wake_all_once(now))
+    }
+
     async fn begin_kill(
         &self,
         data_source: &str,
         within: Interval,
+        unused_before: Option<Timestamp>,
         in_use: &HashSet<SegmentUid>,
     ) -> Result<Vec<KillCandidate>> {
-        retrying!(D, self.begin_kill_once(data_source, within, in_use))
+        retrying!(D, self.begin_kill_once(data_source, within, unused_before, in_use))
     }
 
     async fn finish_kill(&self, ids: &[SegmentId]) -> Result<()> {
@@ -450,6 +526,24 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         retrying!(D, self.change_lease_once(sql::RELEASE_LEASE, values![role, holder, *epoch])).map(drop)
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        let rows = retrying!(D, self.ask(D::LEASES.now, &[]))?;
+        rows.first().map_or(Ok(0), |row| row.long(0)).map(Timestamp::from_millis)
+    }
+
+    async fn register(&self, server: &ServerRecord) -> Result<()> {
+        retrying!(D, self.register_once(server))
+    }
+
+    async fn unregister(&self, name: &str, incarnation: &str) -> Result<()> {
+        retrying!(D, self.change_lease_once(sql::DELETE_INCARNATION, values![name, incarnation])).map(drop)
+    }
+
+    async fn servers(&self) -> Result<Vec<Registered>> {
+        let rows = retrying!(D, self.ask(D::LEASES.select_servers, &[]))?;
+        rows.iter().map(row::server).collect()
+    }
+
     async fn rules(&self) -> Result<BTreeMap<String, Vec<Rule>>> {
         let rows = retrying!(D, self.ask(sql::SELECT_RULES, &[]))?;
         rows.iter().map(|row| Ok((row.text(0)?, payload::from_json("rules", &row.text(1)?)?))).collect()
@@ -457,6 +551,15 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
 
     async fn set_rules(&self, data_source: &str, rules: &[Rule], audit: &AuditEntry) -> Result<()> {
         retrying!(D, self.set_rules_once(data_source, rules, audit))
+    }
+
+    async fn config(&self, name: &str) -> Result<Option<String>> {
+        let rows = retrying!(D, self.ask(sql::SELECT_CONFIG, values![name]))?;
+        rows.first().map(|row| row.text(0)).transpose()
+    }
+
+    async fn set_config(&self, name: &str, payload: &str, audit: &AuditEntry) -> Result<()> {
+        retrying!(D, self.set_config_once(name, payload, audit))
     }
 
     async fn audit(&self, kind: &str, key: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>> {
@@ -472,6 +575,11 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+async fn insert_audit<D: Dialect>(writing: &mut Writing<D>, audit: &AuditEntry) -> Result<()> {
+    let AuditEntry { key, kind, author, comment, created, payload } = audit;
+    execute(writing, sql::INSERT_AUDIT, values![key, kind, author, comment, *created, payload]).await.map(drop)
 }
 
 fn millis(ttl: Duration) -> i64 {

@@ -91,6 +91,7 @@ fn record(span: &str, version: &str, partition: u32, rev: u64) -> SegmentRecord 
         time_range: Some((time("2013-08-01"), time("2013-08-01T23:00"))),
         created: time("2026-01-01"),
         created_rev: rev,
+        standing: Standing::Active,
     }
 }
 
@@ -186,13 +187,13 @@ async fn killing_spares_what_is_used_in_use_or_shared_and_burns_the_id(fixture: 
     add(store, "q", vec![alias.clone()]).await?;
 
     let in_use = HashSet::from([busy.uid]);
-    let candidates = store.begin_kill("wiki", Interval::ETERNITY, &in_use).await?;
+    let candidates = store.begin_kill("wiki", Interval::ETERNITY, None, &in_use).await?;
     let found = candidates.iter().map(|c| (c.id.clone(), c.is_shared)).collect::<Vec<_>>();
     assert_eq!(found, [(old.id.clone(), false), (kept.id.clone(), true)]);
-    let again = store.begin_kill("wiki", Interval::ETERNITY, &in_use).await?;
+    let again = store.begin_kill("wiki", Interval::ETERNITY, None, &in_use).await?;
     assert_eq!(again.len(), 2, "an interrupted kill is taken up again");
     store.finish_kill(&[old.id.clone(), kept.id]).await?;
-    assert!(store.begin_kill("wiki", Interval::ETERNITY, &in_use).await?.is_empty());
+    assert!(store.begin_kill("wiki", Interval::ETERNITY, None, &in_use).await?.is_empty());
     assert!(add(store, "r", vec![old]).await.is_err(), "the id stays taken");
     assert_eq!(store.snapshot().await?.segments, [alias]);
     Ok(())
@@ -356,7 +357,7 @@ async fn segments_marked_by_hand_are_found_and_noted(fixture: &Fixture) -> Resul
     fixture.mark(&kept.id, false).await?;
     let rows = store.by_hand("").await?;
     assert!(matches!(&rows[..], [HandRow { change: Change::MarkedUnused(Ok(id)), .. }] if *id == kept.id), "{rows:?}");
-    assert!(store.begin_kill("wiki", Interval::ETERNITY, &HashSet::new()).await?.is_empty(), "it may be read still");
+    assert!(store.begin_kill("wiki", Interval::ETERNITY, None, &HashSet::new()).await?.is_empty(), "it may be read still");
     let accept = |_: &Overlap| Ok(Decision::default());
     assert_eq!(store.settle(&Settlement::Unuse(kept.id.clone()), now, &accept).await?, Some(2));
     assert_eq!(store.snapshot().await?.segments, [record(DAY, "1", 1, 1)]);
@@ -369,7 +370,7 @@ async fn segments_marked_by_hand_are_found_and_noted(fixture: &Fixture) -> Resul
     assert_eq!(store.used("wiki").await?.1.len(), 2);
 
     store.mark_unused("wiki", Interval::ETERNITY, now).await?;
-    assert_eq!(store.begin_kill("wiki", Interval::ETERNITY, &HashSet::new()).await?.len(), 2);
+    assert_eq!(store.begin_kill("wiki", Interval::ETERNITY, None, &HashSet::new()).await?.len(), 2);
     fixture.mark(&kept.id, true).await?;
     let rows = store.by_hand("").await?;
     assert!(matches!(&rows[..], [HandRow { change: Change::MarkedUsedTooLate, .. }]), "{rows:?}");
@@ -453,6 +454,91 @@ async fn rules_are_replaced_and_audited(fixture: &Fixture) -> Result<()> {
 }
 
 /// Names that a collation would take for one another.
+async fn segments_sleep_and_wake_together(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let asleep = |partition| SegmentRecord { standing: Standing::Dormant, ..record(DAY, "1", partition, 1) };
+    let (one, two, awake) = (asleep(0), asleep(1), record(DAY, "1", 2, 1));
+    add(store, "p", vec![one.clone(), two.clone(), awake.clone()]).await?;
+    let standings = async || -> Result<Vec<Standing>> {
+        Ok(store.used("wiki").await?.1.into_iter().map(|record| record.standing).collect())
+    };
+    assert_eq!(standings().await?, [Standing::Dormant, Standing::Dormant, Standing::Active]);
+    let ids = [one.id.clone(), two.id.clone()];
+    assert_eq!(store.set_standing("wiki", &ids, Standing::Active, time("2026-01-02")).await?, 2);
+    assert_eq!(standings().await?, [Standing::Active; 3]);
+    assert_eq!(store.set_standing("wiki", &[awake.id], Standing::Dormant, time("2026-01-02")).await?, 3);
+    assert_eq!(standings().await?[2], Standing::Dormant);
+    store.wake_all(time("2026-01-03")).await?;
+    assert_eq!((standings().await?, store.rev("wiki").await?), (vec![Standing::Active; 3], 4));
+    store.wake_all(time("2026-01-03")).await?;
+    assert_eq!(store.rev("wiki").await?, 4, "nothing was asleep");
+    Ok(())
+}
+
+async fn of_unused_segments_the_older_ones_are_killed(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let (old, new, kept) = (record(DAY, "1", 0, 1), record(DAY, "1", 1, 2), record(DAY, "1", 2, 3));
+    add(store, "p", vec![old.clone(), new.clone(), kept.clone()]).await?;
+    store.mark_segments_unused("wiki", std::slice::from_ref(&old.id), time("2026-01-02")).await?;
+    let marked = store.mark_segments_unused("wiki", std::slice::from_ref(&new.id), time("2026-01-09")).await?;
+    assert_eq!((marked.rev, marked.segments), (3, vec![new.id]));
+    assert_eq!(store.used("wiki").await?.1, [kept]);
+    let before = Some(time("2026-01-05"));
+    let candidates = store.begin_kill("wiki", Interval::ETERNITY, before, &HashSet::new()).await?;
+    assert_eq!(candidates.into_iter().map(|candidate| candidate.id).collect::<Vec<_>>(), [old.id]);
+    Ok(())
+}
+
+async fn servers_are_registered_until_they_take_it_back(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let server = |name: &str, incarnation: &str| ServerRecord {
+        name: name.to_owned(),
+        incarnation: incarnation.to_owned(),
+        roles: vec!["historical".to_owned()],
+        pg_port: None,
+        grpc_port: Some(8889),
+        is_encrypted: false,
+        tier: "hot".to_owned(),
+        zone: String::new(),
+        max_bytes: 1 << 40,
+        plan_version: 1,
+        version: "0.1.0".to_owned(),
+        started: time("2026-01-01"),
+    };
+    store.register(&server("b:1", "x")).await?;
+    store.register(&server("a:1", "y")).await?;
+    store.register(&server("b:1", "z")).await?;
+    let found = store.servers().await?;
+    assert!(found.iter().all(|registered| registered.age < Duration::from_secs(60)));
+    let servers = found.into_iter().map(|registered| registered.server).collect::<Vec<_>>();
+    assert_eq!(servers, [server("a:1", "y"), server("b:1", "z")]);
+    store.unregister("b:1", "x").await?;
+    assert_eq!(store.servers().await?.len(), 2, "another incarnation registered since");
+    store.unregister("b:1", "z").await?;
+    assert_eq!(store.servers().await?.len(), 1);
+    let now = store.now().await?;
+    assert!(now > time("2026-01-01") && now <= store.now().await?);
+    Ok(())
+}
+
+async fn what_is_set_reads_back_and_is_audited(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    assert_eq!(store.config("c").await?, None);
+    let audit = |payload: &str| AuditEntry {
+        key: "c".to_owned(),
+        kind: "config".to_owned(),
+        author: "amy".to_owned(),
+        comment: "why not".to_owned(),
+        created: time("2026-01-01"),
+        payload: payload.to_owned(),
+    };
+    store.set_config("c", "{}", &audit("{}")).await?;
+    store.set_config("c", "[1]", &audit("[1]")).await?;
+    assert_eq!(store.config("c").await?.as_deref(), Some("[1]"));
+    assert_eq!(store.audit("config", Some("c"), 9).await?, [audit("[1]"), audit("{}")]);
+    Ok(())
+}
+
 async fn names_are_compared_byte_by_byte(fixture: &Fixture) -> Result<()> {
     let store = fixture.store.as_ref();
     for (number, name) in ["wiki", "Wiki", "wikí", "WIKI"].into_iter().enumerate() {
@@ -527,6 +613,10 @@ suite!(
     a_lease_that_is_not_renewed_ends,
     who_lost_the_lease_writes_nothing,
     rules_are_replaced_and_audited,
+    segments_sleep_and_wake_together,
+    of_unused_segments_the_older_ones_are_killed,
+    servers_are_registered_until_they_take_it_back,
+    what_is_set_reads_back_and_is_audited,
     names_are_compared_byte_by_byte,
 );
 

@@ -27,7 +27,7 @@ pub struct LazySegment {
 
 impl LazySegment {
     /// `nulls` matters to a segment of Druid's.
-    pub(super) fn new(storage: DeepStorage, record: &SegmentRecord, nulls: Nulls) -> Self {
+    pub(crate) fn new(storage: DeepStorage, record: &SegmentRecord, nulls: Nulls) -> Self {
         Self {
             storage,
             uid: record.uid,
@@ -82,6 +82,20 @@ impl LazySegment {
     /// Brings its file to this machine.
     pub async fn fetch(&self) -> Result<PathBuf> {
         self.storage.fetch(self.uid, &self.load_spec, Some(self.expected())).await
+    }
+
+    /// Reads all its bytes, and fails unless they are those that were published.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let path = self.storage.file_here(self.uid, &self.load_spec)?;
+        let path = path.ok_or_else(|| Error::not_found("the file of the segment is gone"))?;
+        let found = self.storage.measure(&path)?;
+        match found == self.expected() {
+            true => self.file().map(drop),
+            false => Err(Error::corrupt(format!(
+                "the file has {} bytes and hash {}, but {} bytes and hash {} were published",
+                found.size_bytes, found.hash, self.size_bytes, self.hash
+            ))),
+        }
     }
 
     /// Whether it was read since this process started.

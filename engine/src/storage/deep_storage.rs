@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::deep::{LoadSpec, LocalDeepStorage, PushedSegment, file_name};
 use super::object::{Object, ObjectStores};
-use super::segment_cache::{SegmentCache, files_of};
+use super::segment_cache::{CacheLocation, Reserved, SegmentCache, files_of};
 use crate::error::{Error, Result};
 use crate::model::{SegmentId, SegmentUid};
 use crate::segment::druid::{DruidSegment, gather};
@@ -79,6 +79,8 @@ struct Inner {
     place: Place,
     stores: ObjectStores,
     cache: SegmentCache,
+    /// Whether files of this machine are copied into the cache too, instead of being used where they are.
+    copies_local: bool,
     fetches: Semaphore,
     transfers: Transfers,
 }
@@ -93,6 +95,26 @@ impl DeepStorage {
     /// Opens deep storage. `cache_dir` is where segments from elsewhere are kept; `options` are what object stores need
     /// to know, by the names of their environment variables.
     pub fn open(url: &DeepStorageUrl, cache_dir: PathBuf, options: Vec<(String, String)>) -> Result<Self> {
+        let location = CacheLocation { dir: cache_dir, max_bytes: u64::MAX };
+        Self::with_cache(url, vec![location], false, options)
+    }
+
+    /// The same for a server that keeps all it serves in its cache: files of this machine are copied too, so that what
+    /// happens to them does not matter any more.
+    pub fn caching(
+        url: &DeepStorageUrl,
+        locations: Vec<CacheLocation>,
+        options: Vec<(String, String)>,
+    ) -> Result<Self> {
+        Self::with_cache(url, locations, true, options)
+    }
+
+    fn with_cache(
+        url: &DeepStorageUrl,
+        locations: Vec<CacheLocation>,
+        copies_local: bool,
+        options: Vec<(String, String)>,
+    ) -> Result<Self> {
         let place = match url {
             DeepStorageUrl::Local(root) => Place::Local(LocalDeepStorage::open(root)?),
             DeepStorageUrl::Objects { bucket, prefix } => {
@@ -103,7 +125,8 @@ impl DeepStorage {
             inner: Arc::new(Inner {
                 place,
                 stores: ObjectStores::new(options),
-                cache: SegmentCache::open(cache_dir)?,
+                cache: SegmentCache::open(locations)?,
+                copies_local,
                 fetches: Semaphore::new(FETCHES_AT_ONCE),
                 transfers: Transfers::new()?,
             }),
@@ -184,6 +207,16 @@ impl DeepStorage {
         self.inner.cache.remove(uid)
     }
 
+    /// How many bytes the cache has of a segment.
+    pub fn cached_size(&self, uid: SegmentUid) -> Option<u64> {
+        self.inner.cache.size(uid)
+    }
+
+    /// How many bytes the cache has, and may have.
+    pub fn cached_bytes(&self) -> (u64, u64) {
+        self.inner.cache.bytes()
+    }
+
     /// Removes all segments from the cache but these.
     pub fn retain_cached(&self, used: &HashSet<SegmentUid>) -> Result<usize> {
         self.inner.cache.retain(used)
@@ -197,7 +230,7 @@ impl Inner {
             return blocking(move || local.push(&file, &id, uid)).await;
         }
         let (size_bytes, hash) = self.object(&load_spec)?.put(file).await?;
-        self.cache.keep(file, uid)?;
+        self.cache.reserve(uid, size_bytes)?.keep(file)?;
         Ok(PushedSegment { load_spec, size_bytes, hash })
     }
 
@@ -209,57 +242,59 @@ impl Inner {
         }
         let closed = |_| Error::canceled("deep storage is being closed");
         let _place = self.fetches.acquire().await.map_err(closed)?;
-        if let LoadSpec::Local { .. } = load_spec {
-            let from = self.local_path(load_spec)?;
-            return self.unpack(from, uid, load_spec, expected).await;
-        }
-        let part = self.cache.temporary(uid);
-        let (size_bytes, hash) = self.object(load_spec)?.get(&part).await?;
+        // Of a segment that was put there by hand the size is not known; it is counted once it is here.
+        let reserved = self.cache.reserve(uid, expected.as_ref().map_or(0, |expected| expected.size_bytes))?;
+        let part = reserved.temporary();
+        let (size_bytes, hash) = match load_spec {
+            LoadSpec::Local { .. } => {
+                let from = self.local_path(load_spec)?;
+                if DruidSegment::is_at(&from) {
+                    return self.unpack(from, reserved, load_spec, expected).await;
+                }
+                let to = part.clone();
+                blocking(move || copy(&from, &to)).await?
+            }
+            _ => self.object(load_spec)?.get(&part).await?,
+        };
         if DruidSegment::is_at(&part) {
-            let unpacked = self.unpack(part.clone(), uid, load_spec, expected).await;
+            let unpacked = self.unpack(part.clone(), reserved, load_spec, expected).await;
             // What cannot be removed now is removed at the next start.
             let _ = std::fs::remove_file(&part);
             return unpacked;
         }
-        if let Err(error) = check(load_spec, expected.as_ref(), &Expected { size_bytes, hash }) {
-            let _ = std::fs::remove_file(&part);
-            return Err(error);
-        }
-        self.cache.keep(&part, uid)
+        check(load_spec, expected.as_ref(), &Expected { size_bytes, hash })?;
+        reserved.keep(&part)
     }
 
     /// Puts the files of a segment of Druid's into the cache.
     async fn unpack(
         &self,
         from: PathBuf,
-        uid: SegmentUid,
+        reserved: Reserved<'_>,
         load_spec: &LoadSpec,
         expected: Option<Expected>,
     ) -> Result<PathBuf> {
-        let dir = self.cache.unpacking(uid)?;
+        let dir = reserved.unpacking()?;
         let (to, load_spec) = (dir.clone(), load_spec.clone());
         let unpack = move || {
             gather(&from, &to).map_err(|error| error.context("load spec", &load_spec))?;
             expected.map_or(Ok(()), |expected| check(&load_spec, Some(&expected), &measure(&to)?))
         };
-        if let Err(error) = blocking(unpack).await {
-            // What cannot be removed now is removed at the next start.
-            let _ = std::fs::remove_dir_all(&dir);
-            return Err(error);
-        }
-        self.cache.keep_unpacked(&dir, uid)
+        blocking(unpack).await?;
+        reserved.keep_unpacked(&dir)
     }
 
     fn file_here(&self, uid: SegmentUid, load_spec: &LoadSpec) -> Result<Option<PathBuf>> {
-        let unpacked = || Some(self.cache.unpacked(uid)).filter(|path| path.exists());
+        let unpacked = || self.cache.unpacked(uid);
         match load_spec {
             LoadSpec::Tombstone => Ok(None),
+            LoadSpec::Local { .. } if self.copies_local => Ok(self.cache.path(uid).or_else(unpacked)),
             LoadSpec::Local { .. } if load_spec.is_ours() => self.local_path(load_spec).map(Some),
             LoadSpec::Local { .. } => {
                 let path = self.local_path(load_spec)?;
                 Ok(unpacked().or_else(|| (!DruidSegment::is_at(&path)).then_some(path)))
             }
-            _ => Ok(Some(self.cache.path(uid)).filter(|path| path.exists()).or_else(unpacked)),
+            _ => Ok(self.cache.path(uid).or_else(unpacked)),
         }
     }
 
@@ -306,6 +341,17 @@ impl Inner {
             ))),
             LoadSpec::Local { .. } | LoadSpec::Tombstone => Err(Error::defensive("not in an object store")),
         }
+    }
+}
+
+/// Copies a file of this machine. Returns its size and hash, as they are at the end of the way.
+fn copy(from: &Path, to: &Path) -> Result<(u64, String)> {
+    match std::fs::copy(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::not_found(format!("there is no such segment file as `{}`", from.display())))
+        }
+        Err(error) => Err(super::deep::failure("copy a segment from", from, error)),
+        Ok(_) => super::deep::hash(&super::LocalDisk, to),
     }
 }
 

@@ -1,0 +1,372 @@
+//! A historical: the segments that one server of a cluster serves.
+//!
+//! ```text
+//! historical/segment-cache/   segment files, unless `--segment-cache` names other places
+//! historical/segment-info/    what is recorded of each: one file a segment's bytes
+//! historical/leader-epoch     the greatest epoch of a coordinator that gave orders here
+//! ```
+//!
+//! Invariants: what is announced is on this machine, whole and verified; a segment whose record is in `segment-info` is
+//! announced again after a restart without being fetched; orders of a coordinator that is not the leader any more are
+//! refused, also after a restart; the cache never holds more than it may.
+//!
+//! A segment is fetched, verified, synced and named; then its record is written and synced; then it is announced. One
+//! that is dropped is withdrawn at once, and stays readable for a while, for queries that were planned before.
+
+mod info;
+mod verify;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use henge_engine::model::{SegmentId, SegmentUid};
+use henge_engine::storage::DeepStorage;
+use henge_engine::{Error, Result};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use self::info::InfoDir;
+use crate::inventory::{Feed, FeedPage, Position};
+use crate::store::{SegmentRecord, ServerRecord};
+use crate::view::{LazySegment, OldNulls};
+
+/// Segments fetched at one time.
+const LOADERS: usize = 4;
+/// Loads that wait; a coordinator keeps far fewer on their way.
+const QUEUED: usize = 20_000;
+
+/// How a historical is opened.
+#[derive(Clone, Debug)]
+pub struct HistoricalOptions {
+    pub dir: PathBuf,
+    pub storage: DeepStorage,
+    pub old_nulls: OldNulls,
+    /// How long a dropped segment stays readable.
+    pub drop_delay: Duration,
+}
+
+/// What a coordinator orders.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Orders {
+    /// Of the coordinator's lease.
+    pub epoch: u64,
+    /// The most urgent first.
+    #[serde(default)]
+    pub load: Vec<SegmentRecord>,
+    #[serde(default)]
+    pub drop: Vec<SegmentId>,
+}
+
+/// The segments that this server serves. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Historical {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: HistoricalOptions,
+    info: InfoDir,
+    state: Mutex<State>,
+    /// The greatest epoch that gave orders.
+    epoch: Mutex<u64>,
+    /// Counts the changes of the feed.
+    changed: watch::Sender<u64>,
+    queued: Notify,
+    working: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    feed: Feed,
+    here: HashMap<Arc<SegmentId>, Here>,
+    /// How many of them have the same bytes.
+    by_uid: HashMap<SegmentUid, u32>,
+    queue: VecDeque<SegmentRecord>,
+    /// What is queued or being fetched; taken out by whoever cancels it.
+    loading: HashMap<SegmentId, SegmentUid>,
+}
+
+/// A segment that is on this machine.
+#[derive(Clone, Debug)]
+struct Here {
+    segment: Arc<LazySegment>,
+    record: SegmentRecord,
+    is_leaving: bool,
+}
+
+impl Historical {
+    /// Opens the directory and announces what it has from before.
+    pub async fn open(options: HistoricalOptions) -> Result<Self> {
+        let opened = tokio::task::spawn_blocking(move || Inner::open(options)).await;
+        let lost = |error| Error::runtime_failure("a background thread ended without an answer").with_source(error);
+        let this = Self { inner: Arc::new(opened.map_err(lost)??) };
+        let mut working = this.inner.working.lock();
+        for _ in 0..LOADERS {
+            let inner = Arc::clone(&this.inner);
+            working.spawn(async move { inner.load_queued().await });
+        }
+        let inner = Arc::clone(&this.inner);
+        working.spawn(async move { inner.verify_cached().await });
+        drop(working);
+        Ok(this)
+    }
+
+    /// Does what a coordinator orders, or rather begins to; the feed tells what became of it. Fails with `Conflict` if
+    /// another one has led since.
+    pub async fn order(&self, orders: Orders) -> Result<()> {
+        self.inner.check_epoch(orders.epoch)?;
+        for id in &orders.drop {
+            self.inner.drop_segment(id)?;
+        }
+        self.inner.queue(orders.load)
+    }
+
+    /// A segment to read: one that is announced, or was until a moment ago.
+    pub fn segment(&self, id: &SegmentId) -> Option<Arc<LazySegment>> {
+        self.inner.state.lock().here.get(id).map(|here| Arc::clone(&here.segment))
+    }
+
+    /// Looks at a segment's bytes again, because reading it failed. One that is damaged is withdrawn and fetched anew.
+    pub fn doubt(&self, id: &SegmentId) {
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        self.inner.spawn(async move { inner.verify_one(&id).await });
+    }
+
+    /// What has changed since a listener asked last: at once if there is something, else after a while, empty.
+    pub async fn feed(&self, server: &ServerRecord, known: &Position, wait: Duration) -> FeedPage {
+        let mut changed = self.inner.changed.subscribe();
+        let is_current = || self.inner.state.lock().feed.is_current(&server.incarnation, known);
+        let _ = tokio::time::timeout(wait, async {
+            while is_current() && changed.changed().await.is_ok() {}
+        })
+        .await;
+        let (used_bytes, _) = self.inner.options.storage.cached_bytes();
+        let state = self.inner.state.lock();
+        state.feed.page(server, known, used_bytes, state.loading.len() as u64)
+    }
+
+    /// How many segments are announced.
+    pub fn num_served(&self) -> usize {
+        self.inner.state.lock().feed.len()
+    }
+
+    /// What is on its way here.
+    pub fn num_loading(&self) -> usize {
+        self.inner.state.lock().loading.len()
+    }
+
+    /// Stops fetching. What is here can be read on.
+    pub async fn close(&self) {
+        let mut working = std::mem::take(&mut *self.inner.working.lock());
+        working.shutdown().await;
+    }
+}
+
+impl Inner {
+    fn open(options: HistoricalOptions) -> Result<Self> {
+        let info = InfoDir::open(options.dir.join("segment-info"))?;
+        let epoch = info::read_epoch(&options.dir)?;
+        let mut state = State::default();
+        for record in info.read_all(&options.storage)? {
+            let nulls = options.old_nulls.of(&record.id.data_source);
+            let segment = Arc::new(LazySegment::new(options.storage.clone(), &record, nulls));
+            state.put(record, segment);
+        }
+        options.storage.retain_cached(&state.by_uid.keys().copied().collect())?;
+        Ok(Self {
+            options,
+            info,
+            state: Mutex::new(state),
+            epoch: Mutex::new(epoch),
+            changed: watch::Sender::new(0),
+            queued: Notify::new(),
+            working: Mutex::new(JoinSet::new()),
+        })
+    }
+
+    fn check_epoch(&self, epoch: u64) -> Result<()> {
+        let mut greatest = self.epoch.lock();
+        if epoch < *greatest {
+            return Err(Error::conflict(format!(
+                "orders of epoch {epoch} come too late: a coordinator of epoch {greatest} leads since"
+            )));
+        }
+        if epoch > *greatest {
+            info::write_epoch(&self.options.dir, epoch)?;
+            *greatest = epoch;
+        }
+        Ok(())
+    }
+
+    /// Takes loads into the queue. What is here is announced again if it was about to leave.
+    fn queue(&self, records: Vec<SegmentRecord>) -> Result<()> {
+        let mut refused = 0;
+        for record in records {
+            let mut state = self.state.lock();
+            if let Some(here) = state.here.get_mut(&record.id) {
+                if std::mem::take(&mut here.is_leaving) {
+                    let record = here.record.clone();
+                    self.info.add(&record)?;
+                    state.feed.announce(&Arc::new(record.id));
+                }
+                continue;
+            }
+            if state.queue.len() >= QUEUED {
+                refused += 1;
+            } else if state.loading.insert(record.id.clone(), record.uid).is_none() {
+                state.queue.push_back(record);
+                self.queued.notify_one();
+            }
+        }
+        self.tell();
+        match refused {
+            0 => Ok(()),
+            refused => Err(Error::capacity_exceeded(format!("{refused} loads too many: {QUEUED} wait already"))),
+        }
+    }
+
+    /// Withdraws a segment, and removes it later.
+    fn drop_segment(self: &Arc<Self>, id: &SegmentId) -> Result<()> {
+        let mut state = self.state.lock();
+        state.loading.remove(id);
+        state.queue.retain(|queued| queued.id != *id);
+        let Some(here) = state.here.get_mut(id) else { return Ok(()) };
+        if std::mem::replace(&mut here.is_leaving, true) {
+            return Ok(());
+        }
+        let record = here.record.clone();
+        state.feed.withdraw(id);
+        drop(state);
+        self.tell();
+        self.info.remove(&record)?;
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            tokio::time::sleep(inner.options.drop_delay).await;
+            inner.remove(&record);
+        });
+        Ok(())
+    }
+
+    /// Removes a segment unless it was ordered again meanwhile.
+    fn remove(&self, record: &SegmentRecord) {
+        let mut state = self.state.lock();
+        if state.here.get(&record.id).is_some_and(|here| here.is_leaving) && state.take(&record.id) {
+            // Nobody else has these bytes; held, so that nobody fetches them meanwhile.
+            self.forget(record.uid);
+        }
+    }
+
+    fn forget(&self, uid: SegmentUid) {
+        if let Err(error) = self.options.storage.forget(uid) {
+            tracing::warn!(%error, %uid, "a dropped segment is removed at the next start");
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut working = self.working.lock();
+        while working.try_join_next().is_some() {}
+        working.spawn(work);
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|changed| *changed += 1);
+    }
+
+    async fn load_queued(self: &Arc<Self>) {
+        loop {
+            let next = self.state.lock().queue.pop_front();
+            match next {
+                Some(record) => self.load(record).await,
+                None => self.queued.notified().await,
+            }
+        }
+    }
+
+    async fn load(self: &Arc<Self>, record: SegmentRecord) {
+        let loaded = self.fetch(&record).await;
+        {
+            let mut state = self.state.lock();
+            // Who dropped it meanwhile does not want it.
+            let is_wanted = state.loading.remove(&record.id).is_some();
+            match loaded {
+                Ok(segment) if is_wanted => state.put(record, segment),
+                Ok(_) => {
+                    if !state.by_uid.contains_key(&record.uid) {
+                        self.forget(record.uid);
+                    }
+                    if let Err(error) = self.info.remove(&record) {
+                        tracing::warn!(%error, "a dropped segment may be announced after the next start");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, segment = %record.id, "a segment cannot be loaded");
+                    state.feed.fail(&record.id, error.to_string());
+                }
+            }
+        }
+        self.tell();
+    }
+
+    /// The segment, on this machine, verified and recorded.
+    async fn fetch(self: &Arc<Self>, record: &SegmentRecord) -> Result<Arc<LazySegment>> {
+        let storage = &self.options.storage;
+        let nulls = self.options.old_nulls.of(&record.id.data_source);
+        let segment = Arc::new(LazySegment::new(storage.clone(), record, nulls));
+        if record.kind() == crate::timeline::GroupKind::Tombstone {
+            return Ok(segment);
+        }
+        let was_here = segment.is_here();
+        segment.fetch().await?;
+        let (this, read, record) = (Arc::clone(self), Arc::clone(&segment), record.clone());
+        let uid = record.uid;
+        // What was fetched just now was verified on its way; then it is enough to open it.
+        let checked = move || {
+            if was_here { read.verify()? } else { read.file().map(drop)? }
+            this.info.add(&record)
+        };
+        let lost = |error| Error::runtime_failure("a background thread ended without an answer").with_source(error);
+        if let Err(error) = tokio::task::spawn_blocking(checked).await.map_err(lost)? {
+            let state = self.state.lock();
+            if !state.by_uid.contains_key(&uid) {
+                storage.forget(uid)?;
+            }
+            return Err(error);
+        }
+        Ok(segment)
+    }
+}
+
+impl State {
+    /// Has a segment from here on, and announces it.
+    fn put(&mut self, record: SegmentRecord, segment: Arc<LazySegment>) {
+        let id = Arc::new(record.id.clone());
+        self.feed.announce(&id);
+        let uid = record.uid;
+        if self.here.insert(id, Here { segment, record, is_leaving: false }).is_none() {
+            *self.by_uid.entry(uid).or_default() += 1;
+        }
+    }
+
+    /// Has it no more. Returns whether nothing else has its bytes.
+    fn take(&mut self, id: &SegmentId) -> bool {
+        let Some(here) = self.here.remove(id) else { return false };
+        self.feed.withdraw(id);
+        let uid = here.record.uid;
+        let Some(count) = self.by_uid.get_mut(&uid) else { return true };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.by_uid.remove(&uid);
+        }
+        is_last
+    }
+}
+
+#[cfg(test)]
+mod tests;

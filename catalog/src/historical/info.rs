@@ -1,0 +1,149 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use henge_engine::model::{SegmentSchema, SegmentUid};
+use henge_engine::storage::{DeepStorage, Disk, LocalDisk};
+use henge_engine::{Error, Result};
+use parking_lot::Mutex;
+
+use crate::store::SegmentRecord;
+use crate::timeline::GroupKind;
+
+const EPOCH_FILE: &str = "leader-epoch";
+
+/// What is recorded of the segments in the cache: one file for each uid, with the records that have these bytes; nearly
+/// always one.
+#[derive(Debug)]
+pub(super) struct InfoDir {
+    dir: PathBuf,
+    /// One writer at a time.
+    writing: Mutex<()>,
+}
+
+impl InfoDir {
+    pub(super) fn open(dir: PathBuf) -> Result<Self> {
+        LocalDisk.create_dir_durably(&dir).map_err(|error| failed("create", &dir, error))?;
+        Ok(Self { dir, writing: Mutex::default() })
+    }
+
+    fn path(&self, uid: SegmentUid) -> PathBuf {
+        self.dir.join(format!("{uid}.json"))
+    }
+
+    /// Records a segment; it is announced again after a restart.
+    pub(super) fn add(&self, record: &SegmentRecord) -> Result<()> {
+        let _writing = self.writing.lock();
+        let mut records = read(&self.path(record.uid))?;
+        records.retain(|known| known.id != record.id);
+        records.push(record.clone());
+        self.write(record.uid, &records)
+    }
+
+    /// Forgets it.
+    pub(super) fn remove(&self, record: &SegmentRecord) -> Result<()> {
+        let _writing = self.writing.lock();
+        let path = self.path(record.uid);
+        let mut records = read(&path)?;
+        records.retain(|known| known.id != record.id);
+        if !records.is_empty() {
+            return self.write(record.uid, &records);
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, uid: SegmentUid, records: &[SegmentRecord]) -> Result<()> {
+        let json = serde_json::to_vec(records).map_err(|e| Error::defensive("a record is not JSON").with_source(e))?;
+        write_durably(&self.path(uid), &json)
+    }
+
+    /// All records whose segments are in the cache with their sizes. What is damaged or missing is left out: it is
+    /// ordered again if it is wanted.
+    pub(super) fn read_all(&self, storage: &DeepStorage) -> Result<Vec<SegmentRecord>> {
+        let entries = fs::read_dir(&self.dir).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+        let entries = entries.map_err(|error| failed("list", &self.dir, error))?;
+        let paths = entries.iter().map(fs::DirEntry::path).collect::<Vec<_>>();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let chunk = paths.len().div_ceil(threads).max(1);
+        let parts = std::thread::scope(|scope| {
+            let parts = paths.chunks(chunk).map(|paths| scope.spawn(move || read_some(paths, storage)));
+            let parts = parts.collect::<Vec<_>>();
+            parts.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        let mut records = Vec::with_capacity(paths.len());
+        let mut schemas: HashSet<Arc<SegmentSchema>> = HashSet::new();
+        for part in parts {
+            for mut record in part.map_err(|_| Error::defensive("a thread that read records panicked"))? {
+                match schemas.get(&record.schema) {
+                    Some(known) => record.schema = Arc::clone(known),
+                    None => drop(schemas.insert(Arc::clone(&record.schema))),
+                }
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn read_some(paths: &[PathBuf], storage: &DeepStorage) -> Vec<SegmentRecord> {
+    let mut found = Vec::with_capacity(paths.len());
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        match read(path) {
+            Ok(records) => found.extend(records.into_iter().filter(|record| is_here(record, storage))),
+            Err(error) => tracing::warn!(%error, "a segment of the cache is not known any more"),
+        }
+    }
+    found
+}
+
+fn is_here(record: &SegmentRecord, storage: &DeepStorage) -> bool {
+    record.kind() == GroupKind::Tombstone || storage.cached_size(record.uid) == Some(record.size_bytes)
+}
+
+/// The records in a file; none if there is no file.
+fn read(path: &Path) -> Result<Vec<SegmentRecord>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        bytes => bytes.map_err(|error| failed("read", path, error))?,
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::corrupt("what is recorded of a segment is damaged").context("file", path.display()).with_source(error))
+}
+
+/// The greatest epoch that gave orders here.
+pub(super) fn read_epoch(dir: &Path) -> Result<u64> {
+    let path = dir.join(EPOCH_FILE);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(failed("read", &path, error)),
+        Ok(text) => text.trim().parse().map_err(|error| {
+            Error::corrupt(format!("`{}` is damaged; remove it while no old coordinator runs", path.display()))
+                .with_source(error)
+        }),
+    }
+}
+
+pub(super) fn write_epoch(dir: &Path, epoch: u64) -> Result<()> {
+    write_durably(&dir.join(EPOCH_FILE), epoch.to_string().as_bytes())
+}
+
+/// Puts bytes into a file, in place of what it had: after a power loss it has these or those.
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        fs::write(&part, bytes)?;
+        LocalDisk.sync_file(&part)?;
+        LocalDisk.rename(&part, path)?;
+        LocalDisk.sync_dir(dir)
+    };
+    write().map_err(|error| failed("write", path, error))
+}
+
+fn failed(verb: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::runtime_failure(format!("could not {verb} `{}`", path.display())).with_source(error)
+}
