@@ -53,7 +53,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         &[
             &["main", "command"],
             &["role"],
-            &["http", "pgwire", "flight", "stream"],
+            &["http", "pgwire", "grpc", "flight", "stream"],
             &["pg_catalog"],
             &["cluster", "auth"],
             &["config"],

@@ -22,7 +22,9 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use henge_engine::ingest::source::wikipedia::{Options, Shape, Wikipedia};
-use henge_engine::model::{ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, TIME_COLUMN};
+use henge_engine::model::{
+    ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, SegmentUid, TIME_COLUMN,
+};
 use henge_engine::segment::druid::{DruidSegment, Nulls};
 use henge_engine::segment::memory::MemorySegment;
 use henge_engine::segment::{MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions, write_segment};
@@ -121,7 +123,8 @@ fn memory(batch: &RecordBatch) -> Done<MemorySegment> {
 fn session(segment: Arc<dyn Segment>) -> Done<SessionContext> {
     let schema = Arc::clone(segment.schema());
     let id = SegmentId { data_source: "t".into(), interval: Interval::ETERNITY, version: "1".into(), partition: 0 };
-    let visible = VisibleSegment { id: Arc::new(id), clip: Interval::ETERNITY, segment };
+    let uid = SegmentUid::numbered(0);
+    let visible = VisibleSegment { id: Arc::new(id), uid, clip: Interval::ETERNITY, segment };
     let table = DataSourceTable::new("t", Arc::new(FixedSource::new(schema, vec![visible])));
     let config = SessionConfig::new().with_target_partitions(1);
     let state = henge_engine::install(SessionStateBuilder::new_with_default_features().with_config(config)).build();

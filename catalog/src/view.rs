@@ -351,6 +351,7 @@ impl SegmentSource for DataSourceView {
             for (_, viewed) in entry.group.partitions() {
                 found.push(VisibleSegment {
                     id: Arc::clone(&viewed.id),
+                    uid: viewed.record.uid,
                     clip: entry.clip,
                     segment: self.shown(viewed)?,
                 });

@@ -35,13 +35,15 @@ pub use segment_aggregate::{Argument, Fold, FoldKind, GroupKey, SegmentAggregate
 pub(crate) use segment_aggregate::{foldable, groupable};
 pub use segment_scan::{ScanSource, SegmentScanExec};
 
-use crate::model::{Interval, SegmentId};
+use crate::model::{Interval, SegmentId, SegmentUid};
 use crate::segment::Segment;
 
 /// A segment, and the part of it that no newer version hides.
 #[derive(Clone, Debug)]
 pub struct VisibleSegment {
     pub id: Arc<SegmentId>,
+    /// Names its bytes, wherever they are served.
+    pub uid: SegmentUid,
     /// Only rows whose time lies in here count; the others are overshadowed.
     pub clip: Interval,
     pub segment: Arc<dyn Segment>,

@@ -3,7 +3,7 @@
 //! Owns the segment format, ingestion up to a finished segment, and the DataFusion table, operators and rules
 //! that answer queries over segments. It opens no sockets of its own, knows no metadata database, and is handed
 //! the time. Rooms, lowest first: [`error`], [`model`], [`segment`], `aggregate` and `function`, `exec`, `table`,
-//! `optimizer`, `session`; beside them [`ingest`] and [`storage`].
+//! `optimizer` and, with the feature of that name, `distributed`, `session`; beside them [`ingest`] and [`storage`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -12,6 +12,8 @@
 extern crate self as henge_engine;
 
 pub mod aggregate;
+#[cfg(feature = "distributed")]
+pub mod distributed;
 pub mod error;
 pub mod exec;
 pub mod function;

@@ -20,6 +20,20 @@ impl SegmentUid {
         let millis = u128::from(now.millis().max(0).cast_unsigned() & ((1 << 48) - 1));
         Self(millis << 80 | random & ((1 << 80) - 1))
     }
+
+    /// One of a fixed list of segments that no catalog knows.
+    pub fn numbered(number: u32) -> Self {
+        Self(u128::from(number))
+    }
+
+    /// All of it, most significant first.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 impl fmt::Display for SegmentUid {

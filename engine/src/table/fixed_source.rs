@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{SegmentSource, VisibleSegment};
 use crate::error::{Error, Result};
-use crate::model::{ColumnRole, ColumnSchema, Interval, SegmentId, SegmentSchema};
+use crate::model::{ColumnRole, ColumnSchema, Interval, SegmentId, SegmentSchema, SegmentUid};
 use crate::segment::Segment;
 
 /// A fixed list of segments, for tests and for programs that embed the engine without a catalog.
@@ -29,6 +29,7 @@ impl FixedSource {
                 version: "0".to_owned(),
                 partition,
             }),
+            uid: SegmentUid::numbered(partition),
             clip: Interval::ETERNITY,
             segment,
         });

@@ -23,7 +23,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{DataSourceTable, FixedSource, VisibleSegment};
-use crate::model::{ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, Timestamp};
+use crate::model::{
+    ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, SegmentUid, Timestamp,
+};
 use crate::segment::druid::tests::builder::{Style, encode};
 use crate::segment::druid::{DruidSegment, Nulls};
 use crate::segment::memory::MemorySegment;
@@ -127,7 +129,7 @@ fn data(seed: u64, sizes: &[usize]) -> Data {
         let clip = Interval::new(at(from + hidden), at(from + 48)).unwrap();
         batches.push(within(&batch, &clip));
         let id = SegmentId { data_source: "t".into(), interval: clip, version: "1".into(), partition: i as u32 };
-        segments.push(VisibleSegment { id: Arc::new(id), clip, segment });
+        segments.push(VisibleSegment { id: Arc::new(id), uid: SegmentUid::numbered(i as u32), clip, segment });
     }
     let ours = DataSourceTable::new("t", Arc::new(FixedSource::new(schema_without(&[]), segments)));
     let schema = ours.schema();

@@ -6,7 +6,7 @@ use arrow::json::ReaderBuilder;
 use datafusion::datasource::MemTable;
 
 use super::{Data, Setting, answer, compare, runtime, sessions};
-use crate::model::{Interval, SegmentId};
+use crate::model::{Interval, SegmentId, SegmentUid};
 use crate::segment::Segment;
 use crate::segment::druid::Nulls;
 use crate::segment::druid::tests::genuine;
@@ -19,7 +19,8 @@ fn data(name: &str) -> Option<Data> {
     let rows = genuine::expected(name, &segment);
     let schema = Arc::clone(segment.schema());
     let id = SegmentId { data_source: "t".into(), interval: Interval::ETERNITY, version: "1".into(), partition: 0 };
-    let visible = VisibleSegment { id: Arc::new(id), clip: Interval::ETERNITY, segment: Arc::new(segment) };
+    let uid = SegmentUid::numbered(0);
+    let visible = VisibleSegment { id: Arc::new(id), uid, clip: Interval::ETERNITY, segment: Arc::new(segment) };
     let ours = DataSourceTable::new("t", Arc::new(FixedSource::new(schema, vec![visible])));
     let arrow = ours.schema();
     let mut decoder = ReaderBuilder::new(Arc::clone(&arrow)).build_decoder().unwrap();
