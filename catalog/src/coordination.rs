@@ -8,21 +8,22 @@
 //! * what newer segments hide is marked unused, and what is not used is dropped wherever it is served;
 //! * a segment that the rules want nowhere sleeps: no query asks for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use henge_engine::model::{Interval, SegmentId, Timestamp};
+use henge_engine::model::{Interval, SegmentId, SegmentUid, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::{self, Cluster, Limits, Plan, Replica, ReplicaState, ServerState, Want};
 use crate::inventory::{Health, Inventory, ServerView};
 use crate::rule::{self, DEFAULT_RULES, Rule, Wanted};
+use crate::store::Standing;
 use crate::timeline::GroupKind;
 use crate::view::ViewedSegment;
 
 /// A server that has not answered for this long serves nothing, as far as loads are planned.
-const ABSENT: Duration = Duration::from_secs(6);
+pub const ABSENT: Duration = Duration::from_secs(6);
 
 /// What can be set while a coordinator runs, under Druid's names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ impl Default for CoordinatorConfig {
 }
 
 /// What a coordinator has ordered and not seen done, by server and segment.
-pub type UnderWay = HashMap<(Arc<str>, Arc<SegmentId>), Step>;
+pub type UnderWay = HashMap<(Arc<str>, SegmentUid), Step>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -93,7 +94,7 @@ pub type Named = BTreeMap<String, Vec<SegmentId>>;
 pub struct Decisions {
     /// By server, the most urgent first.
     pub loads: BTreeMap<Arc<str>, Vec<Arc<ViewedSegment>>>,
-    pub drops: BTreeMap<Arc<str>, Vec<Arc<SegmentId>>>,
+    pub drops: BTreeMap<Arc<str>, Vec<SegmentUid>>,
     /// All of one data source wake at once.
     pub wake: Named,
     pub sleep: Named,
@@ -133,7 +134,11 @@ impl<T: Clone + Eq + std::hash::Hash> Numbers<T> {
 struct Planning<'a> {
     situation: &'a Situation<'a>,
     cluster: Cluster,
+    /// What stands at the same place in the cluster.
     segments: Vec<Arc<ViewedSegment>>,
+    /// All that is used, with what is wanted of it. Several may have the same bytes: those are planned once.
+    used: Vec<(Arc<ViewedSegment>, u32)>,
+    uids: HashSet<SegmentUid>,
     servers: Numbers<Arc<str>>,
     tiers: Numbers<String>,
     data_sources: Numbers<String>,
@@ -183,6 +188,8 @@ impl<'a> Planning<'a> {
             situation,
             cluster: Cluster::default(),
             segments: Vec::new(),
+            used: Vec::new(),
+            uids: HashSet::new(),
             servers: Numbers { numbers: HashMap::new(), names: Vec::new() },
             tiers: Numbers { numbers: HashMap::new(), names: Vec::new() },
             data_sources: Numbers { numbers: HashMap::new(), names: Vec::new() },
@@ -227,7 +234,11 @@ impl<'a> Planning<'a> {
             return;
         }
         let wanted = self.wanted(&record.id.data_source, &record.id.interval);
-        let replicas = self.replicas(&segment.id);
+        self.used.push((Arc::clone(segment), wanted));
+        if !self.uids.insert(record.uid) {
+            return;
+        }
+        let replicas = self.replicas(record.uid);
         self.cluster.segments.push(assignment::Segment {
             data_source: self.data_sources.of(&record.id.data_source),
             interval: record.id.interval,
@@ -261,11 +272,11 @@ impl<'a> Planning<'a> {
         number
     }
 
-    fn replicas(&self, id: &Arc<SegmentId>) -> Vec<Replica> {
+    fn replicas(&self, uid: SegmentUid) -> Vec<Replica> {
         let mut replicas = Vec::new();
-        for name in self.situation.inventory.holders(id) {
+        for name in self.situation.inventory.holders(uid) {
             let Some(server) = self.servers.numbers.get(name) else { continue };
-            let is_leaving = self.step(name, id) == Some(Step::Dropping);
+            let is_leaving = self.step(name, uid) == Some(Step::Dropping);
             let state = if is_leaving { ReplicaState::Dropping } else { ReplicaState::Served };
             replicas.push(Replica { server: *server, state });
         }
@@ -275,7 +286,7 @@ impl<'a> Planning<'a> {
                 if replicas.iter().any(|replica| replica.server == number) {
                     continue;
                 }
-                let state = match self.step(name, id) {
+                let state = match self.step(name, uid) {
                     Some(Step::Loading) => ReplicaState::Loading,
                     // Not there, but not to be chosen either.
                     Some(Step::Failed) => ReplicaState::Dropping,
@@ -287,11 +298,11 @@ impl<'a> Planning<'a> {
         replicas
     }
 
-    fn step(&self, server: &Arc<str>, id: &Arc<SegmentId>) -> Option<Step> {
+    fn step(&self, server: &Arc<str>, uid: SegmentUid) -> Option<Step> {
         if self.situation.under_way.is_empty() {
             return None;
         }
-        self.situation.under_way.get(&(Arc::clone(server), Arc::clone(id))).copied()
+        self.situation.under_way.get(&(Arc::clone(server), uid)).copied()
     }
 
     /// What is served and not planned with takes room too.
@@ -306,7 +317,7 @@ impl<'a> Planning<'a> {
                     ReplicaState::Loading => false,
                     ReplicaState::Dropping => {
                         let name = &self.servers.names[replica.server as usize];
-                        self.step(name, &segment.id) == Some(Step::Dropping)
+                        self.step(name, segment.record.uid) == Some(Step::Dropping)
                     }
                 };
                 known[replica.server as usize] += if is_there { planned.size_bytes } else { 0 };
@@ -314,7 +325,7 @@ impl<'a> Planning<'a> {
         }
         // Files that are on their way are counted by the server, and by the plan.
         let loading = self.situation.under_way.iter().filter(|(_, step)| **step == Step::Loading);
-        let loading = loading.map(|((name, _), _)| name).collect::<std::collections::HashSet<_>>();
+        let loading = loading.map(|((name, _), _)| name).collect::<HashSet<_>>();
         for ((server, known), name) in self.cluster.servers.iter_mut().zip(known).zip(&self.servers.names) {
             let used_bytes = self.situation.inventory.server(name).map_or(0, |view| view.used_bytes);
             if !loading.contains(name) {
@@ -324,15 +335,15 @@ impl<'a> Planning<'a> {
     }
 
     /// Whether a server that answers serves a segment.
-    fn is_served(&self, id: &SegmentId) -> bool {
+    fn is_served(&self, uid: SegmentUid) -> bool {
         let Situation { inventory, instant, .. } = self.situation;
         let alive = |name: &Arc<str>| inventory.server(name).is_some_and(|v| v.health(*instant) == Health::Alive);
-        inventory.holders(id).iter().any(alive)
+        inventory.holders(uid).iter().any(alive)
     }
 
     /// Whether the rules want a segment somewhere.
-    fn is_wanted(&self, segment: &assignment::Segment) -> bool {
-        match &self.cluster.wants[segment.want as usize] {
+    fn is_wanted(&self, want: u32) -> bool {
+        match &self.cluster.wants[want as usize] {
             Want::Load(tiers) => tiers.iter().any(|(_, count)| *count > 0),
             Want::Broadcast => true,
             Want::Drop | Want::Unload => false,
@@ -347,22 +358,22 @@ impl<'a> Planning<'a> {
             let key = (segment.id.data_source.as_str(), segment.record.created_rev);
             publications.entry(key).or_insert((true, Vec::new())).1.push(SegmentId::clone(&segment.id));
         }
-        for (segment, planned) in self.segments.iter().zip(&self.cluster.segments) {
-            let is_wanted = self.is_wanted(planned);
-            if segment.record.standing == crate::store::Standing::Active {
-                if !is_wanted && matches!(self.cluster.wants[planned.want as usize], Want::Load(_)) {
-                    let named = decisions.sleep.entry(segment.id.data_source.clone()).or_default();
-                    named.push(SegmentId::clone(&segment.id));
+        for (segment, want) in &self.used {
+            let (record, is_wanted) = (&segment.record, self.is_wanted(*want));
+            if record.standing == Standing::Active {
+                if !is_wanted && matches!(self.cluster.wants[*want as usize], Want::Load(_)) {
+                    let named = decisions.sleep.entry(record.id.data_source.clone()).or_default();
+                    named.push(record.id.clone());
                 }
                 continue;
             }
             if !is_wanted {
                 continue;
             }
-            let key = (segment.id.data_source.as_str(), segment.record.created_rev);
-            let publication = publications.entry(key).or_insert((true, Vec::new()));
-            publication.0 &= self.is_served(&segment.id);
-            publication.1.push(SegmentId::clone(&segment.id));
+            let publication =
+                publications.entry((&record.id.data_source, record.created_rev)).or_insert((true, Vec::new()));
+            publication.0 &= self.is_served(record.uid);
+            publication.1.push(record.id.clone());
         }
         for ((data_source, _), (is_ready, ids)) in publications {
             if is_ready {
@@ -394,8 +405,8 @@ impl<'a> Planning<'a> {
         }
         for drop in plan.drops {
             let (server, segment) = (&self.servers.names[drop.server as usize], &self.segments[drop.segment as usize]);
-            if self.step(server, &segment.id) != Some(Step::Failed) {
-                decisions.drops.entry(Arc::clone(server)).or_default().push(Arc::clone(&segment.id));
+            if self.step(server, segment.record.uid) != Some(Step::Failed) {
+                decisions.drops.entry(Arc::clone(server)).or_default().push(segment.record.uid);
             }
         }
         for segment in plan.mark_unused {
@@ -412,12 +423,13 @@ impl<'a> Planning<'a> {
     /// Whatever is served and not used any more is dropped.
     fn drop_unused(&self, decisions: &mut Decisions) {
         let Situation { active, dormant, inventory, .. } = self.situation;
-        let used = active.iter().chain(dormant.iter()).map(|(segment, _)| &segment.id);
-        let used = used.collect::<std::collections::HashSet<_>>();
+        // What is hidden is used until it is marked otherwise.
+        let hidden = active.iter().chain(dormant.iter()).filter(|(_, is_hidden)| *is_hidden);
+        let hidden = hidden.map(|(segment, _)| segment.record.uid).collect::<HashSet<_>>();
         for (name, view) in self.servers.names.iter().filter_map(|name| Some((name, inventory.server(name)?))) {
-            for id in view.served().filter(|id| !used.contains(id)) {
-                if self.step(name, id) != Some(Step::Dropping) {
-                    decisions.drops.entry(Arc::clone(name)).or_default().push(Arc::clone(id));
+            for uid in view.served().filter(|uid| !self.uids.contains(uid) && !hidden.contains(uid)) {
+                if self.step(name, uid) != Some(Step::Dropping) {
+                    decisions.drops.entry(Arc::clone(name)).or_default().push(uid);
                 }
             }
         }

@@ -53,6 +53,8 @@ use crate::view::{DataSourceView, Problems, View, no_data_source};
 #[derive(Clone, Debug)]
 pub struct Database {
     inner: Arc<Inner>,
+    /// What sessions run on.
+    runtime: Arc<Runtime>,
 }
 
 /// What a database is for.
@@ -140,7 +142,13 @@ impl Database {
 
     /// A session over a catalog that was added to.
     pub fn session_over(&self, catalog: HengeCatalog, options: SessionOptions) -> Session {
-        Session::new(&self.inner.runtime, Arc::new(catalog), options)
+        Session::new(&self.runtime, Arc::new(catalog), options)
+    }
+
+    /// The same database, with sessions that run on another runtime.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Arc<Runtime>) -> Self {
+        Self { runtime, ..self }
     }
 
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
@@ -279,7 +287,7 @@ impl Database {
 
     /// Memory and spilled files, shared by all sessions.
     pub fn runtime(&self) -> &Arc<Runtime> {
-        &self.inner.runtime
+        &self.runtime
     }
 
     pub fn now(&self) -> Timestamp {

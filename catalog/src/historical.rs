@@ -16,12 +16,13 @@
 mod info;
 mod verify;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use henge_engine::model::{SegmentId, SegmentUid};
+use henge_engine::model::SegmentUid;
 use henge_engine::storage::DeepStorage;
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
@@ -38,6 +39,9 @@ use crate::view::{LazySegment, OldNulls};
 const LOADERS: usize = 4;
 /// Loads that wait; a coordinator keeps far fewer on their way.
 const QUEUED: usize = 20_000;
+
+/// Whoever has an open question hears at once; this is for those who are just asking again.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// How a historical is opened.
 #[derive(Clone, Debug)]
@@ -59,7 +63,7 @@ pub struct Orders {
     #[serde(default)]
     pub load: Vec<SegmentRecord>,
     #[serde(default)]
-    pub drop: Vec<SegmentId>,
+    pub drop: Vec<SegmentUid>,
 }
 
 /// The segments that this server serves. Clones are the same.
@@ -72,24 +76,25 @@ pub struct Historical {
 struct Inner {
     options: HistoricalOptions,
     info: InfoDir,
+    /// Held for as long as this lives, so that no other process has the directory.
+    _lock: std::fs::File,
     state: Mutex<State>,
     /// The greatest epoch that gave orders.
     epoch: Mutex<u64>,
     /// Counts the changes of the feed.
     changed: watch::Sender<u64>,
     queued: Notify,
+    is_leaving: AtomicBool,
     working: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     feed: Feed,
-    here: HashMap<Arc<SegmentId>, Here>,
-    /// How many of them have the same bytes.
-    by_uid: HashMap<SegmentUid, u32>,
+    here: HashMap<SegmentUid, Here>,
     queue: VecDeque<SegmentRecord>,
     /// What is queued or being fetched; taken out by whoever cancels it.
-    loading: HashMap<SegmentId, SegmentUid>,
+    loading: HashSet<SegmentUid>,
 }
 
 /// A segment that is on this machine.
@@ -121,34 +126,47 @@ impl Historical {
     /// another one has led since.
     pub async fn order(&self, orders: Orders) -> Result<()> {
         self.inner.check_epoch(orders.epoch)?;
-        for id in &orders.drop {
-            self.inner.drop_segment(id)?;
+        for uid in orders.drop {
+            self.inner.drop_segment(uid)?;
         }
         self.inner.queue(orders.load)
     }
 
     /// A segment to read: one that is announced, or was until a moment ago.
-    pub fn segment(&self, id: &SegmentId) -> Option<Arc<LazySegment>> {
-        self.inner.state.lock().here.get(id).map(|here| Arc::clone(&here.segment))
+    pub fn segment(&self, uid: SegmentUid) -> Option<Arc<LazySegment>> {
+        self.inner.state.lock().here.get(&uid).map(|here| Arc::clone(&here.segment))
     }
 
     /// Looks at a segment's bytes again, because reading it failed. One that is damaged is withdrawn and fetched anew.
-    pub fn doubt(&self, id: &SegmentId) {
-        let (inner, id) = (Arc::clone(&self.inner), id.clone());
-        self.inner.spawn(async move { inner.verify_one(&id).await });
+    pub fn doubt(&self, uid: SegmentUid) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.spawn(async move { inner.verify_one(uid).await });
     }
 
     /// What has changed since a listener asked last: at once if there is something, else after a while, empty.
     pub async fn feed(&self, server: &ServerRecord, known: &Position, wait: Duration) -> FeedPage {
         let mut changed = self.inner.changed.subscribe();
-        let is_current = || self.inner.state.lock().feed.is_current(&server.incarnation, known);
+        let began_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
+        let is_current = || {
+            let is_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
+            is_leaving == began_leaving && self.inner.state.lock().feed.is_current(&server.incarnation, known)
+        };
         let _ = tokio::time::timeout(wait, async {
             while is_current() && changed.changed().await.is_ok() {}
         })
         .await;
         let (used_bytes, _) = self.inner.options.storage.cached_bytes();
+        let is_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
         let state = self.inner.state.lock();
-        state.feed.page(server, known, used_bytes, state.loading.len() as u64)
+        let page = state.feed.page(server, known, used_bytes, state.loading.len() as u64);
+        FeedPage { is_leaving, ..page }
+    }
+
+    /// Tells all who listen that this server is about to end, and waits until they had the time to hear it.
+    pub async fn leave(&self) {
+        self.inner.is_leaving.store(true, Ordering::Relaxed);
+        self.inner.tell();
+        tokio::time::sleep(LEAVE).await;
     }
 
     /// How many segments are announced.
@@ -171,6 +189,7 @@ impl Historical {
 impl Inner {
     fn open(options: HistoricalOptions) -> Result<Self> {
         let info = InfoDir::open(options.dir.join("segment-info"))?;
+        let lock = info::lock(&options.dir)?;
         let epoch = info::read_epoch(&options.dir)?;
         let mut state = State::default();
         for record in info.read_all(&options.storage)? {
@@ -178,14 +197,16 @@ impl Inner {
             let segment = Arc::new(LazySegment::new(options.storage.clone(), &record, nulls));
             state.put(record, segment);
         }
-        options.storage.retain_cached(&state.by_uid.keys().copied().collect())?;
+        options.storage.retain_cached(&state.here.keys().copied().collect())?;
         Ok(Self {
             options,
             info,
+            _lock: lock,
             state: Mutex::new(state),
             epoch: Mutex::new(epoch),
             changed: watch::Sender::new(0),
             queued: Notify::new(),
+            is_leaving: AtomicBool::new(false),
             working: Mutex::new(JoinSet::new()),
         })
     }
@@ -209,17 +230,16 @@ impl Inner {
         let mut refused = 0;
         for record in records {
             let mut state = self.state.lock();
-            if let Some(here) = state.here.get_mut(&record.id) {
+            if let Some(here) = state.here.get_mut(&record.uid) {
                 if std::mem::take(&mut here.is_leaving) {
-                    let record = here.record.clone();
-                    self.info.add(&record)?;
-                    state.feed.announce(&Arc::new(record.id));
+                    self.info.add(&here.record)?;
+                    state.feed.announce(record.uid);
                 }
                 continue;
             }
             if state.queue.len() >= QUEUED {
                 refused += 1;
-            } else if state.loading.insert(record.id.clone(), record.uid).is_none() {
+            } else if state.loading.insert(record.uid) {
                 state.queue.push_back(record);
                 self.queued.notify_one();
             }
@@ -232,33 +252,34 @@ impl Inner {
     }
 
     /// Withdraws a segment, and removes it later.
-    fn drop_segment(self: &Arc<Self>, id: &SegmentId) -> Result<()> {
+    fn drop_segment(self: &Arc<Self>, uid: SegmentUid) -> Result<()> {
         let mut state = self.state.lock();
-        state.loading.remove(id);
-        state.queue.retain(|queued| queued.id != *id);
-        let Some(here) = state.here.get_mut(id) else { return Ok(()) };
+        if state.loading.remove(&uid) {
+            state.queue.retain(|queued| queued.uid != uid);
+        }
+        let Some(here) = state.here.get_mut(&uid) else { return Ok(()) };
         if std::mem::replace(&mut here.is_leaving, true) {
             return Ok(());
         }
-        let record = here.record.clone();
-        state.feed.withdraw(id);
+        state.feed.withdraw(uid);
         drop(state);
         self.tell();
-        self.info.remove(&record)?;
+        self.info.remove(uid)?;
         let inner = Arc::clone(self);
         self.spawn(async move {
             tokio::time::sleep(inner.options.drop_delay).await;
-            inner.remove(&record);
+            inner.remove(uid);
         });
         Ok(())
     }
 
     /// Removes a segment unless it was ordered again meanwhile.
-    fn remove(&self, record: &SegmentRecord) {
+    fn remove(&self, uid: SegmentUid) {
         let mut state = self.state.lock();
-        if state.here.get(&record.id).is_some_and(|here| here.is_leaving) && state.take(&record.id) {
-            // Nobody else has these bytes; held, so that nobody fetches them meanwhile.
-            self.forget(record.uid);
+        if state.here.get(&uid).is_some_and(|here| here.is_leaving) {
+            state.take(uid);
+            // The lock is held, so that nobody fetches it meanwhile.
+            self.forget(uid);
         }
     }
 
@@ -293,20 +314,18 @@ impl Inner {
         {
             let mut state = self.state.lock();
             // Who dropped it meanwhile does not want it.
-            let is_wanted = state.loading.remove(&record.id).is_some();
+            let is_wanted = state.loading.remove(&record.uid);
             match loaded {
                 Ok(segment) if is_wanted => state.put(record, segment),
                 Ok(_) => {
-                    if !state.by_uid.contains_key(&record.uid) {
-                        self.forget(record.uid);
-                    }
-                    if let Err(error) = self.info.remove(&record) {
+                    self.forget(record.uid);
+                    if let Err(error) = self.info.remove(record.uid) {
                         tracing::warn!(%error, "a dropped segment may be announced after the next start");
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, segment = %record.id, "a segment cannot be loaded");
-                    state.feed.fail(&record.id, error.to_string());
+                    state.feed.fail(record.uid, error.to_string());
                 }
             }
         }
@@ -332,10 +351,7 @@ impl Inner {
         };
         let lost = |error| Error::runtime_failure("a background thread ended without an answer").with_source(error);
         if let Err(error) = tokio::task::spawn_blocking(checked).await.map_err(lost)? {
-            let state = self.state.lock();
-            if !state.by_uid.contains_key(&uid) {
-                storage.forget(uid)?;
-            }
+            storage.forget(uid)?;
             return Err(error);
         }
         Ok(segment)
@@ -345,26 +361,14 @@ impl Inner {
 impl State {
     /// Has a segment from here on, and announces it.
     fn put(&mut self, record: SegmentRecord, segment: Arc<LazySegment>) {
-        let id = Arc::new(record.id.clone());
-        self.feed.announce(&id);
-        let uid = record.uid;
-        if self.here.insert(id, Here { segment, record, is_leaving: false }).is_none() {
-            *self.by_uid.entry(uid).or_default() += 1;
-        }
+        self.feed.announce(record.uid);
+        self.here.insert(record.uid, Here { segment, record, is_leaving: false });
     }
 
-    /// Has it no more. Returns whether nothing else has its bytes.
-    fn take(&mut self, id: &SegmentId) -> bool {
-        let Some(here) = self.here.remove(id) else { return false };
-        self.feed.withdraw(id);
-        let uid = here.record.uid;
-        let Some(count) = self.by_uid.get_mut(&uid) else { return true };
-        *count -= 1;
-        let is_last = *count == 0;
-        if is_last {
-            self.by_uid.remove(&uid);
-        }
-        is_last
+    /// Has it no more.
+    fn take(&mut self, uid: SegmentUid) -> Option<Here> {
+        self.feed.withdraw(uid);
+        self.here.remove(&uid)
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use henge_engine::model::SegmentId;
+use henge_engine::model::SegmentUid;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -34,13 +34,10 @@ pub const DEAD: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FeedChange {
-    Served(SegmentId),
-    Gone(SegmentId),
+    Served(SegmentUid),
+    Gone(SegmentUid),
     /// It could not be loaded.
-    Failed {
-        id: SegmentId,
-        reason: String,
-    },
+    Failed(SegmentUid, String),
 }
 
 /// A part of what a historical tells.
@@ -59,6 +56,9 @@ pub struct FeedPage {
     pub used_bytes: u64,
     /// Segments on their way to it.
     pub num_loading: u64,
+    /// Whether it is about to end.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 /// What a listener knows already.
@@ -73,15 +73,15 @@ pub struct Position {
 #[derive(Debug, Default)]
 pub struct Feed {
     seq: u64,
-    served: HashSet<Arc<SegmentId>>,
+    served: HashSet<SegmentUid>,
     digest: u64,
     /// The latest changes with their numbers.
     changes: VecDeque<(u64, FeedChange)>,
 }
 
 impl Feed {
-    pub fn serves(&self, id: &SegmentId) -> bool {
-        self.served.contains(id)
+    pub fn serves(&self, uid: SegmentUid) -> bool {
+        self.served.contains(&uid)
     }
 
     pub fn len(&self) -> usize {
@@ -97,23 +97,23 @@ impl Feed {
     }
 
     /// Serves a segment from here on.
-    pub fn announce(&mut self, id: &Arc<SegmentId>) {
-        if self.served.insert(Arc::clone(id)) {
-            self.digest ^= hash(id);
-            self.push(FeedChange::Served(SegmentId::clone(id)));
+    pub fn announce(&mut self, uid: SegmentUid) {
+        if self.served.insert(uid) {
+            self.digest ^= hash(uid);
+            self.push(FeedChange::Served(uid));
         }
     }
 
     /// Serves it no more.
-    pub fn withdraw(&mut self, id: &SegmentId) {
-        if self.served.remove(id) {
-            self.digest ^= hash(id);
-            self.push(FeedChange::Gone(id.clone()));
+    pub fn withdraw(&mut self, uid: SegmentUid) {
+        if self.served.remove(&uid) {
+            self.digest ^= hash(uid);
+            self.push(FeedChange::Gone(uid));
         }
     }
 
-    pub fn fail(&mut self, id: &SegmentId, reason: String) {
-        self.push(FeedChange::Failed { id: id.clone(), reason });
+    pub fn fail(&mut self, uid: SegmentUid, reason: String) {
+        self.push(FeedChange::Failed(uid, reason));
     }
 
     fn push(&mut self, change: FeedChange) {
@@ -135,8 +135,7 @@ impl Feed {
                 (seq, false, page.into_iter().map(|(_, change)| change.clone()).collect())
             }
             None => {
-                let served = self.served.iter().map(|id| FeedChange::Served(SegmentId::clone(id)));
-                (self.seq, true, served.collect())
+                (self.seq, true, self.served.iter().copied().map(FeedChange::Served).collect())
             }
         }
     }
@@ -146,7 +145,7 @@ impl Feed {
         let known = (known.incarnation == server.incarnation).then_some(known.seq);
         let (seq, is_whole, changes) = self.since(known);
         let digest = (seq == self.seq).then_some(self.digest);
-        FeedPage { server: server.clone(), seq, is_whole, changes, digest, used_bytes, num_loading }
+        FeedPage { server: server.clone(), seq, is_whole, changes, digest, used_bytes, num_loading, is_leaving: false }
     }
 
     /// Whether there is nothing new for a listener that is at `known`.
@@ -155,22 +154,13 @@ impl Feed {
     }
 }
 
-/// The same in every process and every version.
-fn hash(id: &SegmentId) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes.iter().chain(&[0xff]) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
-    add(id.data_source.as_bytes());
-    add(&id.interval.start().millis().to_le_bytes());
-    add(&id.interval.end().millis().to_le_bytes());
-    add(id.version.as_bytes());
-    add(&id.partition.to_le_bytes());
-    // Spread, so that sets that differ in two ids do not cancel out.
-    hash ^= hash >> 31;
-    hash.wrapping_mul(0xbf58_476d_1ce4_e5b9)
+/// The same in every process and every version; sets that differ in a few do not cancel out.
+fn hash(uid: SegmentUid) -> u64 {
+    let value = u128::from_be_bytes(uid.to_bytes());
+    let mut hash = (value >> 64) as u64 ^ (value as u64).rotate_left(32);
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
 }
 
 /// Whether a server is there, as far as one can tell.
@@ -188,22 +178,23 @@ pub struct ServerView {
     pub server: ServerRecord,
     pub used_bytes: u64,
     pub num_loading: u64,
+    pub is_leaving: bool,
     seq: u64,
-    served: HashSet<Arc<SegmentId>>,
+    served: HashSet<SegmentUid>,
     digest: u64,
     heard: Instant,
     is_broken: bool,
-    failures: BTreeMap<SegmentId, String>,
+    failures: BTreeMap<SegmentUid, String>,
 }
 
 impl ServerView {
     /// All it serves.
-    pub fn served(&self) -> impl ExactSizeIterator<Item = &Arc<SegmentId>> {
-        self.served.iter()
+    pub fn served(&self) -> impl ExactSizeIterator<Item = SegmentUid> {
+        self.served.iter().copied()
     }
 
     /// Why segments could not be loaded by it, for those that are not loaded since.
-    pub fn failures(&self) -> &BTreeMap<SegmentId, String> {
+    pub fn failures(&self) -> &BTreeMap<SegmentUid, String> {
         &self.failures
     }
 
@@ -238,7 +229,7 @@ pub enum Applied {
 #[derive(Debug, Default)]
 pub struct Inventory {
     servers: BTreeMap<String, ServerView>,
-    holders: HashMap<Arc<SegmentId>, SmallVec<[Arc<str>; 2]>>,
+    holders: HashMap<SegmentUid, SmallVec<[Arc<str>; 2]>>,
 }
 
 impl Inventory {
@@ -262,6 +253,7 @@ impl Inventory {
             server: page.server.clone(),
             used_bytes: 0,
             num_loading: 0,
+            is_leaving: false,
             seq: page.seq,
             served: HashSet::new(),
             digest: 0,
@@ -269,7 +261,8 @@ impl Inventory {
             is_broken: false,
             failures: BTreeMap::new(),
         });
-        changed |= view.is_broken || view.server != page.server;
+        changed |= view.is_broken || view.is_leaving != page.is_leaving || view.server != page.server;
+        view.is_leaving = page.is_leaving;
         (view.server, view.heard, view.is_broken) = (page.server, now, false);
         (view.used_bytes, view.num_loading) = (page.used_bytes, page.num_loading);
         view.seq = page.seq;
@@ -293,6 +286,13 @@ impl Inventory {
         }
     }
 
+    /// A failed load was taken note of.
+    pub fn forget_failure(&mut self, name: &str, uid: SegmentUid) {
+        if let Some(view) = self.servers.get_mut(name) {
+            view.failures.remove(&uid);
+        }
+    }
+
     /// Forgets a server that is not registered any more.
     pub fn remove(&mut self, name: &str) {
         self.forget(name);
@@ -304,8 +304,8 @@ impl Inventory {
         let Some(view) = self.servers.get_mut(name) else { return 0 };
         view.digest = 0;
         let served = std::mem::take(&mut view.served);
-        for id in &served {
-            release(&mut self.holders, id, name);
+        for uid in &served {
+            release(&mut self.holders, *uid, name);
         }
         served.len()
     }
@@ -319,8 +319,8 @@ impl Inventory {
     }
 
     /// The names of the servers that serve a segment, whatever their health.
-    pub fn holders(&self, id: &SegmentId) -> &[Arc<str>] {
-        self.holders.get(id).map_or(&[], |names| names.as_slice())
+    pub fn holders(&self, uid: SegmentUid) -> &[Arc<str>] {
+        self.holders.get(&uid).map_or(&[], |names| names.as_slice())
     }
 
     /// What each server had told last.
@@ -334,39 +334,37 @@ impl ServerView {
         &mut self,
         change: FeedChange,
         name: &Arc<str>,
-        holders: &mut HashMap<Arc<SegmentId>, SmallVec<[Arc<str>; 2]>>,
+        holders: &mut HashMap<SegmentUid, SmallVec<[Arc<str>; 2]>>,
     ) {
         match change {
-            FeedChange::Served(id) => {
-                self.failures.remove(&id);
-                // One copy of an id, however many serve it.
-                let id = holders.get_key_value(&id).map_or_else(|| Arc::new(id), |(known, _)| Arc::clone(known));
-                if self.served.insert(Arc::clone(&id)) {
-                    self.digest ^= hash(&id);
-                    holders.entry(id).or_default().push(Arc::clone(name));
+            FeedChange::Served(uid) => {
+                self.failures.remove(&uid);
+                if self.served.insert(uid) {
+                    self.digest ^= hash(uid);
+                    holders.entry(uid).or_default().push(Arc::clone(name));
                 }
             }
-            FeedChange::Gone(id) => {
-                if self.served.remove(&id) {
-                    self.digest ^= hash(&id);
-                    release(holders, &id, name);
+            FeedChange::Gone(uid) => {
+                if self.served.remove(&uid) {
+                    self.digest ^= hash(uid);
+                    release(holders, uid, name);
                 }
             }
-            FeedChange::Failed { id, reason } => {
+            FeedChange::Failed(uid, reason) => {
                 if self.failures.len() >= FAILURES {
                     self.failures.pop_first();
                 }
-                self.failures.insert(id, reason);
+                self.failures.insert(uid, reason);
             }
         }
     }
 }
 
-fn release(holders: &mut HashMap<Arc<SegmentId>, SmallVec<[Arc<str>; 2]>>, id: &SegmentId, name: &str) {
-    if let Some(names) = holders.get_mut(id) {
+fn release(holders: &mut HashMap<SegmentUid, SmallVec<[Arc<str>; 2]>>, uid: SegmentUid, name: &str) {
+    if let Some(names) = holders.get_mut(&uid) {
         names.retain(|known| known.as_ref() != name);
         if names.is_empty() {
-            holders.remove(id);
+            holders.remove(&uid);
         }
     }
 }

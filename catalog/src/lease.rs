@@ -11,6 +11,9 @@ use henge_engine::{Error, Result};
 
 use crate::store::{Lease, LeaseOutcome, MetadataStore};
 
+/// The role of the one process that may write to a metadata database. Where data sources were split among several
+/// coordinators one day, others would be numbered on.
+pub const COORDINATOR: &str = "coordinator/0";
 /// How long a lease runs without being renewed.
 pub const TTL: Duration = Duration::from_secs(15);
 /// It is renewed this often.

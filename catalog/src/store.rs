@@ -149,6 +149,9 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Ends a lease before its time. One that was lost is no failure.
     async fn release_lease(&self, lease: &Lease) -> Result<()>;
 
+    /// Who holds a lease that has not run out.
+    async fn lease_holder(&self, role: &str) -> Result<Option<String>>;
+
     /// What time it is, by the clock of the database.
     async fn now(&self) -> Result<Timestamp>;
 

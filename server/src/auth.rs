@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use pgwire::api::auth::sasl::scram::ScramSecret;
 
 pub(crate) use token::{LOCAL_USER, Token};
-pub(crate) use verifier::{check_password, make as make_verifier};
+pub(crate) use verifier::{check_password, make as make_verifier, same};
 
 /// Passwords that were found right and need not be computed again.
 const REMEMBERED: usize = 1024;

@@ -4,6 +4,7 @@ mod body;
 mod coordinator;
 mod listener;
 mod login;
+mod node;
 mod page;
 mod sql;
 mod status;
@@ -28,8 +29,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::listener::Encrypting;
+pub use self::node::Node;
 use crate::auth::Auth;
 use crate::auth::tls::Tls;
+use crate::cluster::Coordinator;
 use crate::error::{http_status, public_message};
 
 /// What the endpoints share.
@@ -40,6 +43,8 @@ pub struct Api {
     pg: SocketAddr,
     auth: Arc<Auth>,
     tls: Option<Tls>,
+    /// Of a cluster; otherwise this process is coordinator and historical in one.
+    coordinator: Option<Coordinator>,
     /// Tasks that were submitted here; they end with the server.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -52,14 +57,41 @@ impl Api {
         auth: Arc<Auth>,
         tls: Option<Tls>,
     ) -> Arc<Self> {
-        Arc::new(Self { database, queries, pg, auth, tls, tasks: Mutex::default() })
+        Arc::new(Self { database, queries, pg, auth, tls, coordinator: None, tasks: Mutex::default() })
+    }
+
+    /// What a coordinator answers while it leads. Its door is the server's.
+    pub(crate) fn of_coordinator(
+        database: Database,
+        queries: Handle,
+        auth: Arc<Auth>,
+        coordinator: Coordinator,
+    ) -> Arc<Self> {
+        let pg = SocketAddr::from(([0, 0, 0, 0], 0));
+        let coordinator = Some(coordinator);
+        Arc::new(Self { database, queries, pg, auth, tls: None, coordinator, tasks: Mutex::default() })
     }
 }
 
 /// Serves requests until `shutdown`.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
-    let listener = Encrypting { listener, tls: api.tls.clone(), arriving: JoinSet::new() };
-    let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let tls = api.tls.clone();
+    serve_router(listener, tls, router(api), shutdown).await;
+}
+
+/// The same for a server of a cluster.
+pub(crate) async fn serve_node(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    node: Arc<Node>,
+    shutdown: CancellationToken,
+) {
+    serve_router(listener, tls, node::router(node), shutdown).await;
+}
+
+async fn serve_router(listener: TcpListener, tls: Option<Tls>, router: Router, shutdown: CancellationToken) {
+    let listener = Encrypting { listener, tls, arriving: JoinSet::new() };
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         result = async { served.await } => {
             if let Err(error) = result {

@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod command;
+pub mod cluster;
 pub mod config;
 pub mod error;
 pub mod http;

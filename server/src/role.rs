@@ -1,3 +1,6 @@
-//! What a process does. So far there is one role, [`all`]: everything in one process.
+//! What a process does: everything ([`all`]), or some of the roles of a cluster ([`cluster`]).
 
 pub mod all;
+mod broker;
+pub mod cluster;
+mod coordinator;

@@ -25,8 +25,6 @@ const SEGMENTS_DIR: &str = "segments";
 const CACHE_DIR: &str = "segment-cache";
 const NODE_FILE: &str = "node-id";
 const TMP_DIR: &str = "tmp";
-/// What the one process that may write to a metadata database is called there.
-const WRITER: &str = "coordinator/0";
 /// Below [`TMP_DIR`]: what queries spill.
 const SPILL_DIR: &str = "spill";
 /// An ingestion's share of the memory limit; queries have what no ingestion has reserved.
@@ -181,7 +179,7 @@ impl DatabaseBuilder {
             (Mode::Leader, _) => self.lease,
             (Mode::Follower, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
-            (Mode::Alone, Some(_)) => Some(lease::take(store.as_ref(), WRITER, &node_id(&self.dir, self.clock.now())?).await?),
+            (Mode::Alone, Some(_)) => Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?),
         };
         store.act_under(lease.clone());
         let deep_storage =
@@ -231,7 +229,8 @@ impl DatabaseBuilder {
             tracing::warn!(%error, "what was changed by hand is looked at again");
         }
         watch::start(&inner);
-        Ok(Opening::Opened(Database { inner }))
+        let runtime = Arc::clone(&inner.runtime);
+        Ok(Opening::Opened(Database { inner, runtime }))
     }
 }
 

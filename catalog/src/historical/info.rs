@@ -6,26 +6,22 @@ use std::sync::Arc;
 use henge_engine::model::{SegmentSchema, SegmentUid};
 use henge_engine::storage::{DeepStorage, Disk, LocalDisk};
 use henge_engine::{Error, Result};
-use parking_lot::Mutex;
 
 use crate::store::SegmentRecord;
 use crate::timeline::GroupKind;
 
 const EPOCH_FILE: &str = "leader-epoch";
 
-/// What is recorded of the segments in the cache: one file for each uid, with the records that have these bytes; nearly
-/// always one.
+/// What is recorded of the segments in the cache: one file for each.
 #[derive(Debug)]
 pub(super) struct InfoDir {
     dir: PathBuf,
-    /// One writer at a time.
-    writing: Mutex<()>,
 }
 
 impl InfoDir {
     pub(super) fn open(dir: PathBuf) -> Result<Self> {
         LocalDisk.create_dir_durably(&dir).map_err(|error| failed("create", &dir, error))?;
-        Ok(Self { dir, writing: Mutex::default() })
+        Ok(Self { dir })
     }
 
     fn path(&self, uid: SegmentUid) -> PathBuf {
@@ -34,31 +30,17 @@ impl InfoDir {
 
     /// Records a segment; it is announced again after a restart.
     pub(super) fn add(&self, record: &SegmentRecord) -> Result<()> {
-        let _writing = self.writing.lock();
-        let mut records = read(&self.path(record.uid))?;
-        records.retain(|known| known.id != record.id);
-        records.push(record.clone());
-        self.write(record.uid, &records)
+        let json = serde_json::to_vec(record).map_err(|e| Error::defensive("a record is not JSON").with_source(e))?;
+        write_durably(&self.path(record.uid), &json)
     }
 
-    /// Forgets it.
-    pub(super) fn remove(&self, record: &SegmentRecord) -> Result<()> {
-        let _writing = self.writing.lock();
-        let path = self.path(record.uid);
-        let mut records = read(&path)?;
-        records.retain(|known| known.id != record.id);
-        if !records.is_empty() {
-            return self.write(record.uid, &records);
-        }
+    /// Forgets it. A missing record is no failure.
+    pub(super) fn remove(&self, uid: SegmentUid) -> Result<()> {
+        let path = self.path(uid);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", &path, error)),
             _ => Ok(()),
         }
-    }
-
-    fn write(&self, uid: SegmentUid, records: &[SegmentRecord]) -> Result<()> {
-        let json = serde_json::to_vec(records).map_err(|e| Error::defensive("a record is not JSON").with_source(e))?;
-        write_durably(&self.path(uid), &json)
     }
 
     /// All records whose segments are in the cache with their sizes. What is damaged or missing is left out: it is
@@ -93,7 +75,7 @@ fn read_some(paths: &[PathBuf], storage: &DeepStorage) -> Vec<SegmentRecord> {
     let mut found = Vec::with_capacity(paths.len());
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
         match read(path) {
-            Ok(records) => found.extend(records.into_iter().filter(|record| is_here(record, storage))),
+            Ok(record) => found.extend(Some(record).filter(|record| is_here(record, storage))),
             Err(error) => tracing::warn!(%error, "a segment of the cache is not known any more"),
         }
     }
@@ -104,14 +86,27 @@ fn is_here(record: &SegmentRecord, storage: &DeepStorage) -> bool {
     record.kind() == GroupKind::Tombstone || storage.cached_size(record.uid) == Some(record.size_bytes)
 }
 
-/// The records in a file; none if there is no file.
-fn read(path: &Path) -> Result<Vec<SegmentRecord>> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.map_err(|error| failed("read", path, error))?,
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::corrupt("what is recorded of a segment is damaged").context("file", path.display()).with_source(error))
+fn read(path: &Path) -> Result<SegmentRecord> {
+    let bytes = fs::read(path).map_err(|error| failed("read", path, error))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let damaged = Error::corrupt("what is recorded of a segment is damaged");
+        damaged.context("file", path.display()).with_source(error)
+    })
+}
+
+/// Has the directory for this process alone.
+pub(super) fn lock(dir: &Path) -> Result<fs::File> {
+    let path = dir.join("henge.lock");
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| failed("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::conflict(format!(
+            "data directory `{}` is in use by another historical; give each its own with `--data-dir`",
+            dir.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path, error)),
+    }
 }
 
 /// The greatest epoch that gave orders here.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use henge_engine::model::SegmentId;
+use henge_engine::model::SegmentUid;
 
 use super::Inner;
 use crate::timeline::GroupKind;
@@ -14,43 +14,34 @@ impl Inner {
     pub(super) async fn verify_cached(&self) {
         let mut segments = {
             let state = self.state.lock();
-            let here = state.here.iter().filter(|(_, here)| here.record.kind() == GroupKind::Data);
-            here.map(|(id, here)| (Arc::clone(id), here.record.size_bytes)).collect::<Vec<_>>()
+            let here = state.here.values().filter(|here| here.record.kind() == GroupKind::Data);
+            here.map(|here| (here.record.id.interval.end(), here.record.uid, here.record.size_bytes)).collect::<Vec<_>>()
         };
         // What people ask for most is looked at first.
-        segments.sort_by_key(|(id, _)| std::cmp::Reverse(id.interval.end()));
-        for (id, bytes) in segments {
-            self.verify_one(&id).await;
+        segments.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, uid, bytes) in segments {
+            self.verify_one(uid).await;
             tokio::time::sleep(Duration::from_micros(bytes * 1_000_000 / BYTES_A_SECOND)).await;
         }
     }
 
     /// Reads through one segment. If it is damaged, it is withdrawn, removed and fetched again.
-    pub(super) async fn verify_one(&self, id: &SegmentId) {
-        let Some(here) = self.state.lock().here.get(id).cloned() else { return };
+    pub(super) async fn verify_one(&self, uid: SegmentUid) {
+        let Some(here) = self.state.lock().here.get(&uid).cloned() else { return };
         let segment = Arc::clone(&here.segment);
         let Ok(Err(error)) = tokio::task::spawn_blocking(move || segment.verify()).await else { return };
-        tracing::error!(%error, segment = %id, "a cached segment is damaged; it is fetched again");
-        let again = {
+        tracing::error!(%error, segment = %here.record.id, "a cached segment is damaged; it is fetched again");
+        let damaged = {
             let mut state = self.state.lock();
-            let same = state.here.iter().filter(|(_, other)| other.record.uid == here.record.uid);
-            let same = same.map(|(_, other)| other.clone()).collect::<Vec<_>>();
-            for other in &same {
-                state.take(&other.record.id);
-            }
-            self.forget(here.record.uid);
-            same
+            let damaged = state.take(uid);
+            self.forget(uid);
+            damaged
         };
-        let mut records = Vec::with_capacity(again.len());
-        for other in again {
-            if let Err(error) = self.info.remove(&other.record) {
-                tracing::warn!(%error, "a damaged segment may be announced after the next start");
-            }
-            if !other.is_leaving {
-                records.push(other.record);
-            }
+        if let Err(error) = self.info.remove(uid) {
+            tracing::warn!(%error, "a damaged segment may be announced after the next start");
         }
-        if let Err(error) = self.queue(records) {
+        let wanted = damaged.filter(|damaged| !damaged.is_leaving).map(|damaged| damaged.record);
+        if let Err(error) = self.queue(wanted.into_iter().collect()) {
             tracing::warn!(%error, "a damaged segment is fetched when it is ordered again");
         }
     }

@@ -14,15 +14,14 @@ fn server(name: &str, incarnation: &str) -> ServerRecord {
         tier: "_default_tier".to_owned(),
         zone: String::new(),
         max_bytes: 1_000,
-        plan_version: 1,
+        plan_version: "1".to_owned(),
         version: "0".to_owned(),
         started: Timestamp::from_millis(0),
     }
 }
 
-fn id(number: u32) -> Arc<SegmentId> {
-    let interval = "2013-08-01/2013-08-02".parse().expect("valid interval");
-    Arc::new(SegmentId { data_source: "wiki".to_owned(), interval, version: "1".to_owned(), partition: number })
+fn uid(number: u32) -> SegmentUid {
+    SegmentUid::new(Timestamp::from_millis(0), number.into())
 }
 
 /// One round of asking, and another one if there was a gap.
@@ -37,18 +36,18 @@ fn ask(inventory: &mut Inventory, feed: &Feed, server: &ServerRecord, now: Insta
     panic!("the listener does not catch up");
 }
 
-fn served(inventory: &Inventory, name: &str) -> HashSet<Arc<SegmentId>> {
-    inventory.server(name).map(|view| view.served().map(Arc::clone).collect()).unwrap_or_default()
+fn served(inventory: &Inventory, name: &str) -> HashSet<SegmentUid> {
+    inventory.server(name).map(|view| view.served().collect()).unwrap_or_default()
 }
 
 #[test]
 fn a_listener_that_fell_behind_gets_everything() {
     let (server, now) = (server("a:1", "x"), Instant::now());
     let (mut feed, mut inventory) = (Feed::default(), Inventory::default());
-    feed.announce(&id(0));
+    feed.announce(uid(0));
     ask(&mut inventory, &feed, &server, now);
     for number in 1..=20_000 {
-        feed.announce(&id(number));
+        feed.announce(uid(number));
     }
     let page = feed.page(&server, &inventory.position("a:1"), 0, 0);
     assert!(page.is_whole);
@@ -61,16 +60,16 @@ fn a_listener_that_fell_behind_gets_everything() {
 fn a_lost_change_is_noticed() {
     let (server, now) = (server("a:1", "x"), Instant::now());
     let (mut feed, mut inventory) = (Feed::default(), Inventory::default());
-    feed.announce(&id(0));
+    feed.announce(uid(0));
     ask(&mut inventory, &feed, &server, now);
-    feed.announce(&id(1));
-    feed.withdraw(&id(0));
+    feed.announce(uid(1));
+    feed.withdraw(uid(0));
     let mut torn = feed.page(&server, &inventory.position("a:1"), 0, 0);
     torn.changes.pop();
     assert_eq!(inventory.apply(torn, now), Applied::Gap);
-    assert!(inventory.holders(&id(0)).is_empty(), "nothing is believed until it is asked again");
+    assert!(inventory.holders(uid(0)).is_empty(), "nothing is believed until it is asked again");
     ask(&mut inventory, &feed, &server, now);
-    assert_eq!(served(&inventory, "a:1"), HashSet::from([id(1)]));
+    assert_eq!(served(&inventory, "a:1"), HashSet::from([uid(1)]));
 }
 
 #[test]
@@ -78,7 +77,7 @@ fn a_server_that_started_anew_is_known_anew() {
     let (before, after, now) = (server("a:1", "x"), server("a:1", "y"), Instant::now());
     let mut inventory = Inventory::default();
     let mut feed = Feed::default();
-    feed.announce(&id(0));
+    feed.announce(uid(0));
     ask(&mut inventory, &feed, &before, now);
     let feed = Feed::default();
     ask(&mut inventory, &feed, &after, now);
@@ -103,13 +102,13 @@ fn silence_makes_suspect_and_then_dead() {
 fn a_failure_is_told_until_the_segment_is_there() {
     let (server, now) = (server("a:1", "x"), Instant::now());
     let (mut feed, mut inventory) = (Feed::default(), Inventory::default());
-    feed.fail(&id(7), "no room".to_owned());
+    feed.fail(uid(7), "no room".to_owned());
     // Without anything known, all that is served is told, and failures are not.
     ask(&mut inventory, &feed, &server, now);
-    feed.fail(&id(8), "no room".to_owned());
+    feed.fail(uid(8), "no room".to_owned());
     ask(&mut inventory, &feed, &server, now);
     assert_eq!(inventory.server("a:1").expect("known").failures().len(), 1);
-    feed.announce(&id(8));
+    feed.announce(uid(8));
     ask(&mut inventory, &feed, &server, now);
     assert!(inventory.server("a:1").expect("known").failures().is_empty());
 }
@@ -124,8 +123,8 @@ proptest! {
         let mut inventory = Inventory::default();
         for (at, number, action) in steps {
             match action {
-                0 | 1 => feeds[at].announce(&id(number)),
-                2 => feeds[at].withdraw(&id(number)),
+                0 | 1 => feeds[at].announce(uid(number)),
+                2 => feeds[at].withdraw(uid(number)),
                 3 => ask(&mut inventory, &feeds[at], &servers[at], now),
                 _ if number == 0 => {
                     servers[at].incarnation.push('1');
@@ -139,8 +138,8 @@ proptest! {
             prop_assert_eq!(&served(&inventory, &servers[at].name), &feeds[at].served);
         }
         for number in 0..8 {
-            let holders = inventory.holders(&id(number)).iter().map(|name| name.to_string()).collect::<HashSet<_>>();
-            let expected = (0..2).filter(|at| feeds[*at].serves(&id(number))).map(|at| servers[at].name.clone());
+            let holders = inventory.holders(uid(number)).iter().map(|name| name.to_string()).collect::<HashSet<_>>();
+            let expected = (0..2).filter(|at| feeds[*at].serves(uid(number))).map(|at| servers[at].name.clone());
             prop_assert_eq!(holders, expected.collect::<HashSet<_>>());
         }
     }

@@ -447,6 +447,12 @@ impl MetadataStore for MemoryStore {
         Ok(())
     }
 
+    async fn lease_holder(&self, role: &str) -> Result<Option<String>> {
+        let state = self.open()?;
+        let held = state.leases.get(role).filter(|(_, expires)| *expires > Instant::now());
+        Ok(held.map(|(lease, _)| lease.holder.clone()))
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         Ok(SystemClock.now())
     }

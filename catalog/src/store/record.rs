@@ -259,7 +259,7 @@ pub struct ServerRecord {
     #[serde(default)]
     pub max_bytes: u64,
     /// Brokers send parts of queries to historicals of their own version only.
-    pub plan_version: u32,
+    pub plan_version: String,
     pub version: String,
     pub started: Timestamp,
 }

@@ -526,6 +526,12 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         retrying!(D, self.change_lease_once(sql::RELEASE_LEASE, values![role, holder, *epoch])).map(drop)
     }
 
+    async fn lease_holder(&self, role: &str) -> Result<Option<String>> {
+        let rows = retrying!(D, self.ask(D::LEASES.read, values![role]))?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(if row.long(2)? > 0 { Some(row.text(0)?) } else { None })
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         let rows = retrying!(D, self.ask(D::LEASES.now, &[]))?;
         rows.first().map_or(Ok(0), |row| row.long(0)).map(Timestamp::from_millis)

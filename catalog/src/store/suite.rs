@@ -501,7 +501,7 @@ async fn servers_are_registered_until_they_take_it_back(fixture: &Fixture) -> Re
         tier: "hot".to_owned(),
         zone: String::new(),
         max_bytes: 1 << 40,
-        plan_version: 1,
+        plan_version: "1".to_owned(),
         version: "0.1.0".to_owned(),
         started: time("2026-01-01"),
     };
@@ -518,6 +518,18 @@ async fn servers_are_registered_until_they_take_it_back(fixture: &Fixture) -> Re
     assert_eq!(store.servers().await?.len(), 1);
     let now = store.now().await?;
     assert!(now > time("2026-01-01") && now <= store.now().await?);
+    Ok(())
+}
+
+async fn who_holds_a_lease_is_known_to_all(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    assert_eq!(store.lease_holder("r").await?, None);
+    let LeaseOutcome::Held(lease) = store.acquire_lease("r", "a:1", Duration::from_secs(60)).await? else {
+        return Err(henge_engine::Error::conflict("nobody else asked"));
+    };
+    assert_eq!(store.lease_holder("r").await?.as_deref(), Some("a:1"));
+    store.release_lease(&lease).await?;
+    assert_eq!(store.lease_holder("r").await?, None);
     Ok(())
 }
 
@@ -616,6 +628,7 @@ suite!(
     segments_sleep_and_wake_together,
     of_unused_segments_the_older_ones_are_killed,
     servers_are_registered_until_they_take_it_back,
+    who_holds_a_lease_is_known_to_all,
     what_is_set_reads_back_and_is_audited,
     names_are_compared_byte_by_byte,
 );

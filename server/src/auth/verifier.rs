@@ -52,7 +52,7 @@ pub(crate) fn check_password(verifier: &str, password: &str) -> Result<bool> {
 }
 
 /// Compares in a time that does not tell where two differ.
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 

@@ -8,6 +8,7 @@ use super::{Interruption, Runtimes, held, open, say};
 use crate::config::{Config, Options};
 use crate::pg_catalog::DATABASE;
 use crate::role::all::{self, Taken};
+use crate::role::cluster;
 
 #[derive(Args, Debug)]
 pub(super) struct Server {
@@ -19,7 +20,13 @@ impl Server {
     pub(super) fn run(self) -> Result<()> {
         let config = self.options.resolve()?;
         let runtimes = Runtimes::new(config.threads.get())?;
-        let result = runtimes.wire.block_on(serve(&config, &runtimes));
+        for note in &config.notes {
+            tracing::warn!("{note}");
+        }
+        let result = match config.cluster.is_cluster() {
+            true => runtimes.wire.block_on(serve_cluster(&config, &runtimes)),
+            false => runtimes.wire.block_on(serve(&config, &runtimes)),
+        };
         runtimes.end();
         result
     }
@@ -41,6 +48,30 @@ async fn serve(config: &Config, runtimes: &Runtimes) -> Result<()> {
     say(&addresses(&server, config))?;
     interruption.wait().await;
     server.stop().await;
+    Ok(())
+}
+
+async fn serve_cluster(config: &Config, runtimes: &Runtimes) -> Result<()> {
+    let mut interruption = Interruption::listen()?;
+    let server = tokio::select! {
+        server = cluster::start(config, runtimes.queries.handle()) => server?,
+        // It may be waiting for the metadata database.
+        () = interruption.wait() => return Ok(()),
+    };
+    let roles = config.cluster.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = format!("Henge is {roles} of a cluster");
+    for (name, address) in [("PostgreSQL:", server.pg), ("HTTP:      ", Some(server.http)), ("gRPC:      ", server.grpc)] {
+        if let Some(address) = address {
+            text = format!("{text}\n{name} {address}");
+        }
+    }
+    say(&text)?;
+    interruption.wait().await;
+    tokio::select! {
+        () = server.stop(config.cluster.drain_timeout) => {}
+        // Who asks again does not want to wait.
+        () = interruption.wait() => {}
+    }
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub struct Server {
 }
 
 #[derive(Debug)]
-struct DatabaseSessions(Database);
+pub(super) struct DatabaseSessions(pub(super) Database);
 
 #[async_trait]
 impl Sessions for DatabaseSessions {
@@ -68,7 +68,7 @@ impl Sessions for DatabaseSessions {
 }
 
 #[derive(Debug)]
-struct DatabaseUsers(Database);
+pub(super) struct DatabaseUsers(pub(super) Database);
 
 #[async_trait]
 impl Users for DatabaseUsers {
@@ -81,11 +81,7 @@ impl Users for DatabaseUsers {
 pub async fn start(config: &Config, database: Database, taken: Taken, queries: &Handle) -> Result<Server> {
     let auth = Arc::new(Auth::new(Arc::new(DatabaseUsers(database.clone())), config.trusts)?);
     if auth.is_open().await.is_err() {
-        return Err(Error::invalid_input(format!(
-            "`--host {}` would let other machines in without a password; add a user with `henge user add`, stay on \
-             127.0.0.1, or add `--allow-remote-without-password` if the network is trusted",
-            config.host
-        )));
+        return Err(no_users(config));
     }
     let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let moves = |chosen: bool| taken == Taken::Moves && !chosen;
@@ -114,6 +110,15 @@ pub async fn start(config: &Config, database: Database, taken: Taken, queries: &
     Ok(Server { pg: pg_address, http: http_address, database, shutdown, doors })
 }
 
+/// What a server says that nobody could enter.
+pub(super) fn no_users(config: &Config) -> Error {
+    Error::invalid_input(format!(
+        "`--host {}` would let other machines in without a password; add a user with `henge user add`, stay on \
+         127.0.0.1, or add `--allow-remote-without-password` if the network is trusted",
+        config.host
+    ))
+}
+
 impl Server {
     /// Closes the doors, ends what is running and lets go of the data directory.
     pub async fn stop(mut self) {
@@ -125,11 +130,11 @@ impl Server {
     }
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr> {
+pub(super) fn local(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|error| Error::runtime_failure("a port without an address").with_source(error))
 }
 
-async fn bind(host: IpAddr, port: u16, flag: &str, moves: bool) -> Result<TcpListener> {
+pub(super) async fn bind(host: IpAddr, port: u16, flag: &str, moves: bool) -> Result<TcpListener> {
     match TcpListener::bind((host, port)).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == ErrorKind::AddrInUse && moves => Box::pin(bind(host, 0, flag, false)).await,

@@ -1,0 +1,191 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use henge_catalog::inventory::{Applied, FeedPage, Inventory};
+use henge_catalog::store::{MetadataStore, Registered, ServerRecord};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Peers;
+
+/// How often the registered servers are looked at.
+const LIST: Duration = Duration::from_secs(1);
+/// A historical that did not answer is asked again after this long.
+const AGAIN: Duration = Duration::from_millis(200);
+/// A server that has not said for this long that it is there is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// A coordinator or broker that has not said so for this long is not counted on.
+const GONE: Duration = Duration::from_secs(60);
+
+/// Watches the servers of a cluster: lists them from the metadata database, and follows what each historical serves.
+/// Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    peers: Peers,
+    inventory: RwLock<Inventory>,
+    servers: RwLock<Option<Vec<Registered>>>,
+    /// Counts what changes.
+    changes: watch::Sender<u64>,
+    /// Historicals that were asked at least once, whatever came of it.
+    following: Mutex<HashMap<String, Follower>>,
+    working: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    task: AbortHandle,
+    was_asked: bool,
+}
+
+impl Watcher {
+    pub fn start(store: Arc<dyn MetadataStore>, peers: Peers) -> Self {
+        let inner = Arc::new(Inner {
+            peers,
+            inventory: RwLock::default(),
+            servers: RwLock::default(),
+            changes: watch::Sender::new(0),
+            following: Mutex::default(),
+            working: Mutex::default(),
+        });
+        let listing = Arc::clone(&inner);
+        inner.working.lock().spawn(async move { listing.list(store).await });
+        Self { inner }
+    }
+
+    /// Who serves what.
+    pub fn inventory(&self) -> RwLockReadGuard<'_, Inventory> {
+        self.inner.inventory.read()
+    }
+
+    /// The servers of a role that are counted on.
+    pub fn servers(&self, role: &str) -> Vec<ServerRecord> {
+        let servers = self.inner.servers.read();
+        let of_role = servers.iter().flatten().filter(|registered| registered.server.has_role(role));
+        of_role.filter(|registered| registered.age < GONE).map(|registered| registered.server.clone()).collect()
+    }
+
+    /// All registered servers.
+    pub fn registered(&self) -> Vec<Registered> {
+        self.inner.servers.read().clone().unwrap_or_default()
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Whether the servers are known, and each historical was asked what it serves.
+    pub fn is_ready(&self) -> bool {
+        let is_listed = self.inner.servers.read().is_some();
+        is_listed && self.inner.following.lock().values().all(|follower| follower.was_asked)
+    }
+
+    /// Somebody found that a historical does not answer.
+    pub fn suspect(&self, name: &str) {
+        if self.inner.inventory.write().broke(name) {
+            self.inner.tell();
+        }
+    }
+
+    /// A load failed, as a historical told, and was taken note of.
+    pub fn forget_failure(&self, name: &str, uid: henge_engine::model::SegmentUid) {
+        self.inner.inventory.write().forget_failure(name, uid);
+    }
+
+    pub async fn stop(&self) {
+        let mut working = std::mem::take(&mut *self.inner.working.lock());
+        working.shutdown().await;
+    }
+}
+
+impl Inner {
+    fn tell(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    async fn list(self: Arc<Self>, store: Arc<dyn MetadataStore>) {
+        loop {
+            match store.servers().await {
+                Ok(servers) => self.take_in(servers),
+                // Those known before are asked on.
+                Err(error) => tracing::debug!(%error, "the servers are not listed"),
+            }
+            tokio::time::sleep(LIST).await;
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, mut servers: Vec<Registered>) {
+        servers.retain(|registered| registered.age < FORGOTTEN);
+        let mut following = self.following.lock();
+        for registered in servers.iter().filter(|registered| registered.server.has_role("historical")) {
+            let server = registered.server.clone();
+            if !following.contains_key(&server.name) {
+                let inner = Arc::clone(self);
+                let name = server.name.clone();
+                let task = self.working.lock().spawn(async move { inner.follow(server).await });
+                following.insert(name, Follower { task, was_asked: false });
+            }
+        }
+        following.retain(|name, follower| {
+            let is_there = servers.iter().any(|registered| registered.server.name == *name);
+            if !is_there {
+                follower.task.abort();
+                self.inventory.write().remove(name);
+                self.tell();
+            }
+            is_there
+        });
+        drop(following);
+        let names = |servers: &[Registered]| servers.iter().map(|r| r.server.incarnation.clone()).collect::<Vec<_>>();
+        let mut known = self.servers.write();
+        let changed = known.as_deref().is_none_or(|known| names(known) != names(&servers));
+        *known = Some(servers);
+        drop(known);
+        if changed {
+            self.tell();
+        }
+    }
+
+    /// Asks a historical, again and again, what it serves.
+    async fn follow(self: Arc<Self>, server: ServerRecord) {
+        let name = server.name.clone();
+        loop {
+            let known = self.inventory.read().position(&name);
+            let answered = self.peers.feed(&server, &known).await;
+            let is_well = answered.is_ok();
+            match answered {
+                Ok(page) => self.apply(page),
+                Err(error) => {
+                    if self.inventory.write().broke(&name) {
+                        tracing::warn!(%error, "a historical does not answer");
+                        self.tell();
+                    }
+                }
+            }
+            if let Some(follower) = self.following.lock().get_mut(&name) {
+                follower.was_asked = true;
+            }
+            if !is_well {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+
+    fn apply(&self, page: FeedPage) {
+        let name = page.server.name.clone();
+        match self.inventory.write().apply(page, Instant::now()) {
+            Applied::Done(false) => {}
+            Applied::Done(true) => self.tell(),
+            Applied::Gap => {
+                tracing::info!(server = name, "what a historical serves is asked for anew");
+                self.tell();
+            }
+        }
+    }
+}

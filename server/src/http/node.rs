@@ -1,0 +1,289 @@
+//! A server of a cluster: what it says of itself, what the others ask it, and on to the doors of its roles.
+//!
+//! `/internal/v1/…` is for the cluster's own servers, which show its secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use henge_catalog::Database;
+use henge_catalog::historical::{Historical, Orders};
+use henge_catalog::inventory::{FeedPage, Position};
+use henge_catalog::store::ServerRecord;
+use henge_engine::error::{Category, Persona};
+use henge_engine::{Error, Result};
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::body::{JsonBody, Parameters};
+use super::{Answer, Api, Failure};
+use crate::auth::same;
+use crate::cluster::{SECRET_HEADER, Shown, Watcher};
+use crate::config::{Role, Secret};
+
+/// An open question of who listens is answered after this long at the latest.
+const FEED_WAIT: Duration = Duration::from_secs(1);
+/// Orders may be long: each names all that is recorded of a segment.
+const MAX_ORDERS_BYTES: usize = 256 << 20;
+
+/// A server of a cluster.
+#[derive(Debug)]
+pub struct Node {
+    pub server: ServerRecord,
+    pub roles: Vec<Role>,
+    pub secret: Option<Secret>,
+    pub historical: Option<Historical>,
+    pub watcher: Option<Watcher>,
+    state: RwLock<NodeState>,
+}
+
+#[derive(Debug, Default)]
+struct NodeState {
+    broker: Option<(Database, Router)>,
+    /// While it leads.
+    coordinator: Option<Router>,
+    /// The name of the coordinator that leads, as far as is known.
+    leader: Option<String>,
+    is_leaving: bool,
+}
+
+impl Node {
+    pub fn new(
+        server: ServerRecord,
+        roles: Vec<Role>,
+        secret: Option<Secret>,
+        historical: Option<Historical>,
+        watcher: Option<Watcher>,
+    ) -> Arc<Self> {
+        Arc::new(Self { server, roles, secret, historical, watcher, state: RwLock::default() })
+    }
+
+    /// Answers queries from here on.
+    pub fn answer_queries(&self, database: Database, api: Arc<Api>) {
+        self.state.write().broker = Some((database, super::router(api)));
+    }
+
+    /// Leads from here on, or no more.
+    pub fn lead(&self, api: Option<Arc<Api>>) {
+        let mut state = self.state.write();
+        state.leader = api.as_ref().map(|_| self.server.name.clone());
+        state.coordinator = api.map(super::router);
+    }
+
+    /// Who leads now, as far as is known.
+    pub fn set_leader(&self, leader: Option<String>) {
+        self.state.write().leader = leader;
+    }
+
+    /// Tells whoever asks that this server is about to end.
+    pub fn leave(&self) {
+        self.state.write().is_leaving = true;
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.state.read().leader.clone()
+    }
+
+    /// What it waits for before it can do its part; nothing if it can.
+    fn waits_for(&self) -> Option<&'static str> {
+        let state = self.state.read();
+        if state.is_leaving {
+            return Some("the end of what is running: this server is about to end");
+        }
+        if self.roles.contains(&Role::Broker) {
+            if state.broker.is_none() {
+                return Some("the metadata database");
+            }
+            if !self.watcher.as_ref().is_some_and(Watcher::is_ready) {
+                return Some("historicals to say what they serve");
+            }
+        }
+        None
+    }
+
+    fn shown(&self) -> Result<Shown> {
+        let state = self.state.read();
+        match (&state.broker, &self.watcher) {
+            (Some((database, _)), Some(watcher)) => {
+                Ok(Shown { revs: database.view().revs(), positions: watcher.inventory().positions() })
+            }
+            _ => Err(Error::not_found("this server answers no queries")),
+        }
+    }
+
+    fn check_secret(&self, headers: &HeaderMap) -> Result<()> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        let said = headers.get(SECRET_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
+        match same(secret.text().as_bytes(), said) {
+            true => Ok(()),
+            false => Err(Error::new(
+                Category::Unauthorized,
+                Persona::Operator,
+                "this is for servers of this cluster: the cluster's secret is missing or wrong",
+            )),
+        }
+    }
+}
+
+pub(super) fn router(node: Arc<Node>) -> Router {
+    let internal = Router::new()
+        .route("/segments", get(feed))
+        .route("/orders", post(orders))
+        .route("/shown", get(shown))
+        .layer(DefaultBodyLimit::max(MAX_ORDERS_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&node), check_secret));
+    Router::new()
+        .nest("/internal/v1", internal)
+        .route("/status", get(status))
+        .route("/status/health", get(super::status::health))
+        .route("/status/ready", get(ready))
+        .route("/status/selfDiscovered", get(ready))
+        .route("/status/selfDiscovered/status", get(self_discovered))
+        .route("/druid/historical/v1/loadstatus", get(historical_loaded))
+        .route("/druid/historical/v1/readiness", get(ready))
+        .route("/druid/broker/v1/loadstatus", get(broker_loaded))
+        .route("/druid/broker/v1/readiness", get(ready))
+        .route("/druid/coordinator/v1/leader", get(leader))
+        .route("/druid/coordinator/v1/isLeader", get(is_leader))
+        .route("/druid/indexer/v1/leader", get(leader))
+        .route("/druid/indexer/v1/isLeader", get(is_leader))
+        .fallback(on)
+        .with_state(node)
+}
+
+async fn check_secret(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    match node.check_secret(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Failure(error).into_response(),
+    }
+}
+
+async fn feed(State(node): State<Arc<Node>>, Parameters(known): Parameters<Position>) -> Answer<Json<FeedPage>> {
+    let historical = node.historical.as_ref().ok_or_else(|| Error::not_found("this server is no historical"))?;
+    Ok(Json(historical.feed(&node.server, &known, FEED_WAIT).await))
+}
+
+async fn orders(State(node): State<Arc<Node>>, JsonBody(orders): JsonBody<Orders>) -> Answer<Json<Value>> {
+    let historical = node.historical.as_ref().ok_or_else(|| Error::not_found("this server is no historical"))?;
+    historical.order(orders).await?;
+    Ok(Json(json!({})))
+}
+
+async fn shown(State(node): State<Arc<Node>>) -> Answer<Json<Shown>> {
+    Ok(Json(node.shown()?))
+}
+
+async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
+    let server = &node.server;
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "modules": [],
+        "roles": server.roles,
+        "planVersion": server.plan_version,
+        "started": server.started.to_string(),
+        "waitsFor": node.waits_for(),
+        "leader": node.leader(),
+        "segments": node.historical.as_ref().map(Historical::num_served),
+        "loading": node.historical.as_ref().map(Historical::num_loading),
+    }))
+}
+
+/// Whether it does its part: 200, or 503 with what it waits for.
+async fn ready(State(node): State<Arc<Node>>) -> Response {
+    match node.waits_for() {
+        None => Json(json!({ "ready": true })).into_response(),
+        Some(waits_for) => {
+            let body = json!({ "ready": false, "waitsFor": waits_for });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+async fn self_discovered(State(node): State<Arc<Node>>) -> Json<Value> {
+    Json(json!({ "selfDiscovered": node.waits_for().is_none() }))
+}
+
+async fn historical_loaded(State(node): State<Arc<Node>>) -> Json<Value> {
+    Json(json!({ "cacheInitialized": node.historical.is_some() }))
+}
+
+async fn broker_loaded(State(node): State<Arc<Node>>) -> Json<Value> {
+    Json(json!({ "inventoryInitialized": node.waits_for().is_none() }))
+}
+
+async fn leader(State(node): State<Arc<Node>>) -> Answer<String> {
+    let leader = node.leader().ok_or_else(|| no_leader().retryable(true))?;
+    Ok(format!("{}://{leader}", scheme(&node.server)))
+}
+
+/// As in Druid, 404 for one that does not lead, so that load balancers find the one that does.
+async fn is_leader(State(node): State<Arc<Node>>) -> Response {
+    let leads = node.state.read().coordinator.is_some();
+    let status = if leads { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    (status, Json(json!({ "leader": leads }))).into_response()
+}
+
+fn scheme(server: &ServerRecord) -> &'static str {
+    if server.is_encrypted { "https" } else { "http" }
+}
+
+fn no_leader() -> Error {
+    Error::new(
+        Category::ServiceUnavailable,
+        Persona::User,
+        "no coordinator leads just now; try again in a few seconds",
+    )
+}
+
+/// Whatever is no business of the server as such goes to the role it is for, here or elsewhere.
+async fn on(State(node): State<Arc<Node>>, uri: Uri, request: Request) -> Response {
+    let is_coordinators = uri.path().starts_with("/druid/coordinator/") || uri.path().starts_with("/druid/indexer/");
+    let (broker, coordinator, leader) = {
+        let state = node.state.read();
+        let broker = state.broker.as_ref().map(|(_, router)| router.clone());
+        (broker, state.coordinator.clone(), state.leader.clone())
+    };
+    let door = match (is_coordinators, broker, coordinator) {
+        (true, _, Some(coordinator)) => coordinator,
+        (true, _, None) => return elsewhere(&node, leader, &uri),
+        (false, Some(broker), _) => broker,
+        (false, None, Some(coordinator)) => coordinator,
+        (false, None, None) => return nothing_here(&node),
+    };
+    match door.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Sends a client to the coordinator that leads; its request, with its body, comes again there.
+fn elsewhere(node: &Node, leader: Option<String>, uri: &Uri) -> Response {
+    let Some(leader) = leader.filter(|leader| *leader != node.server.name) else {
+        return Failure(no_leader()).into_response();
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    match HeaderValue::from_str(&format!("{}://{leader}{path}", scheme(&node.server))) {
+        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
+        Err(_) => Failure(no_leader()).into_response(),
+    }
+}
+
+fn nothing_here(node: &Node) -> Response {
+    let roles = node.server.roles.join(", ");
+    let error = match node.roles.contains(&Role::Coordinator) || node.roles.contains(&Role::Broker) {
+        true => Error::new(
+            Category::ServiceUnavailable,
+            Persona::User,
+            format!("this server ({roles}) is not ready, or does not lead; try again, or ask another one"),
+        ),
+        false => Error::not_found(format!("this server ({roles}) answers other servers only; ask a broker")),
+    };
+    Failure(error).into_response()
+}

@@ -1,0 +1,247 @@
+//! One server of a cluster: a process with one of its roles, or several.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use henge_catalog::historical::{Historical, HistoricalOptions};
+use henge_catalog::store::{MetadataStore, MetadataUrl, ServerRecord};
+use henge_catalog::view::OldNulls;
+use henge_catalog::{Clock, Database, DatabaseBuilder, SystemClock};
+use henge_engine::distributed::PLAN_VERSION;
+use henge_engine::model::SegmentUid;
+use henge_engine::storage::{DeepStorage, DeepStorageUrl};
+use henge_engine::{Error, Result};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::all::{bind, local};
+use super::{broker, coordinator};
+use crate::auth::tls::Tls;
+use crate::cluster::{CoordinatorOptions, Peers, Registration, Watcher};
+use crate::config::{Config, Role};
+use crate::http::{self, Node};
+
+/// A metadata database that cannot be reached is tried again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A running server of a cluster. Dropping it without [`ClusterServer::stop`] ends it like a crash would.
+#[derive(Debug)]
+pub struct ClusterServer {
+    pub http: SocketAddr,
+    pub pg: Option<SocketAddr>,
+    pub grpc: Option<SocketAddr>,
+    node: Arc<Node>,
+    historical: Option<Historical>,
+    watcher: Option<Watcher>,
+    broker: Option<Database>,
+    registering: JoinSet<Registration>,
+    working: JoinSet<()>,
+    doors: JoinSet<()>,
+    /// Ends what works, and then the doors.
+    shutdown: (CancellationToken, CancellationToken),
+}
+
+/// Starts the roles that `config` names. Queries run on `queries`, the rest where this is called.
+pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
+    let metadata = config.metadata.clone().ok_or_else(|| Error::defensive("a cluster without a metadata database"))?;
+    let cluster = &config.cluster;
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+    let http = bind(config.host, config.http_port, "--http-port", false).await?;
+    let mut server = record(config, local(&http)?.port());
+    let historical = match cluster.has(Role::Historical) {
+        true => Some(open_historical(config).await?),
+        false => None,
+    };
+    let pg = match cluster.has(Role::Broker) {
+        true => Some(bind(config.host, config.pg_port, "--pg-port", false).await?),
+        false => None,
+    };
+    server.pg_port = pg.as_ref().map(local).transpose()?.map(|address| address.port());
+    let peers = Peers::new(cluster.secret.clone())?;
+    // A historical serves what it has while the metadata database is away; the others need it.
+    let store = match cluster.roles == [Role::Historical] {
+        true => None,
+        false => Some(until_open(&metadata).await?),
+    };
+    let watcher = store.as_ref().map(|store| Watcher::start(Arc::clone(store), peers.clone()));
+    let node = Node::new(
+        server.clone(),
+        cluster.roles.clone(),
+        cluster.secret.clone(),
+        historical.clone(),
+        watcher.clone(),
+    );
+    let mut this = ClusterServer {
+        http: local(&http)?,
+        pg: pg.as_ref().map(local).transpose()?,
+        grpc: None,
+        node: Arc::clone(&node),
+        historical,
+        watcher,
+        broker: None,
+        registering: JoinSet::new(),
+        working: JoinSet::new(),
+        doors: JoinSet::new(),
+        shutdown: (CancellationToken::new(), CancellationToken::new()),
+    };
+    this.doors.spawn(http::serve_node(http, tls.clone(), Arc::clone(&node), this.shutdown.1.clone()));
+    if let (Some(pg), Some(address)) = (pg, this.pg) {
+        let database = broker::open(builder(config, "broker")).await?;
+        let (work, shutdown) = ((queries, &mut this.doors), (tls.clone(), this.shutdown.1.clone()));
+        broker::start(config, &database, &node, (pg, address), work, shutdown).await?;
+        this.broker = Some(database);
+    }
+    if let (true, Some(store), Some(watcher)) = (cluster.has(Role::Coordinator), &store, &this.watcher) {
+        let config = config.clone();
+        let options = CoordinatorOptions {
+            replace_after: cluster.replace_after,
+            kill_unused_after: cluster.kill_unused_after,
+        };
+        this.working.spawn(coordinator::run(coordinator::Parts {
+            trusts: config.trusts,
+            builder: Box::new(move || builder(&config, "coordinator")),
+            store: Arc::clone(store),
+            node: Arc::clone(&node),
+            watcher: watcher.clone(),
+            peers,
+            options,
+            queries: queries.clone(),
+            shutdown: this.shutdown.0.clone(),
+        }));
+    }
+    if let Some(store) = &store {
+        this.working.spawn(follow_leader(Arc::clone(store), Arc::clone(&node)));
+    }
+    this.registering.spawn(register(store, metadata, server));
+    Ok(this)
+}
+
+impl ClusterServer {
+    /// Says that it is about to end, lets what runs come to its end, and ends. What is served stays registered, so that
+    /// nobody fetches it elsewhere while this server starts anew.
+    pub async fn stop(mut self, drain_timeout: Duration) {
+        self.node.leave();
+        if let Some(Ok(registration)) = self.registering.try_join_next() {
+            match self.historical.is_some() {
+                true => registration.pause().await,
+                false => registration.end().await,
+            }
+        }
+        self.shutdown.0.cancel();
+        if let Some(historical) = &self.historical {
+            historical.leave().await;
+        }
+        let _ = drain_timeout;
+        while self.working.join_next().await.is_some() {}
+        self.shutdown.1.cancel();
+        while self.doors.join_next().await.is_some() {}
+        if let Some(database) = &self.broker {
+            database.close().await;
+        }
+        if let Some(watcher) = &self.watcher {
+            watcher.stop().await;
+        }
+        if let Some(historical) = &self.historical {
+            historical.close().await;
+        }
+    }
+}
+
+fn record(config: &Config, http_port: u16) -> ServerRecord {
+    let now = SystemClock.now();
+    let cluster = &config.cluster;
+    let is_historical = cluster.has(Role::Historical);
+    ServerRecord {
+        name: format!("{}:{http_port}", cluster.advertise_host),
+        incarnation: SegmentUid::new(now, rand::random()).to_string(),
+        roles: cluster.roles.iter().map(ToString::to_string).collect(),
+        pg_port: None,
+        grpc_port: None,
+        is_encrypted: false,
+        tier: cluster.tier.clone(),
+        zone: cluster.zone.clone(),
+        max_bytes: match is_historical {
+            true => cluster.cache.iter().fold(0, |sum, location| sum.saturating_add(location.max_bytes)),
+            false => 0,
+        },
+        plan_version: PLAN_VERSION.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: now,
+    }
+}
+
+async fn open_historical(config: &Config) -> Result<Historical> {
+    let url = config.deep_storage.as_ref().ok_or_else(|| Error::defensive("a historical without a deep storage"))?;
+    let options = config.store_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Historical::open(HistoricalOptions {
+        dir: config.data_dir.join("historical"),
+        storage: DeepStorage::caching(url, config.cluster.cache.clone(), options)?,
+        old_nulls: OldNulls(config.empty_is_null.clone()),
+        drop_delay: config.cluster.drop_delay,
+    })
+    .await
+}
+
+/// The database of one role; each has a directory of its own in the process's.
+fn builder(config: &Config, role: &str) -> DatabaseBuilder {
+    let dir: PathBuf = config.data_dir.join(role);
+    // A broker reads nothing of a deep storage.
+    let deep_storage = config.deep_storage.clone().unwrap_or_else(|| DeepStorageUrl::Local(dir.join("none")));
+    let mut builder = Database::builder(dir)
+        .threads(config.threads)
+        .store_options(config.store_options.clone())
+        .empty_is_null(config.empty_is_null.clone())
+        .deep_storage(deep_storage);
+    if let Some(url) = &config.metadata {
+        builder = builder.metadata(url.clone());
+    }
+    if let Some(bytes) = config.memory_limit_bytes {
+        builder = builder.memory_limit_bytes(bytes);
+    }
+    builder
+}
+
+/// Opens the metadata database, as soon as it can be reached.
+async fn until_open(url: &MetadataUrl) -> Result<Arc<dyn MetadataStore>> {
+    let mut was_told = false;
+    loop {
+        match url.open().await {
+            Err(error) if error.is_retryable() => {
+                if !was_told {
+                    tracing::warn!(%error, "waiting for the metadata database");
+                }
+                was_told = true;
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn register(store: Option<Arc<dyn MetadataStore>>, url: MetadataUrl, server: ServerRecord) -> Registration {
+    let store = match store {
+        Some(store) => store,
+        None => loop {
+            match until_open(&url).await {
+                Ok(store) => break store,
+                Err(error) => tracing::error!(%error, "the metadata database cannot be used; nobody finds this server"),
+            }
+            tokio::time::sleep(AGAIN * 10).await;
+        },
+    };
+    Registration::start(store, server)
+}
+
+/// Knows who leads, for clients that ask the wrong server.
+async fn follow_leader(store: Arc<dyn MetadataStore>, node: Arc<Node>) {
+    loop {
+        if let Ok(holder) = store.lease_holder(henge_catalog::lease::COORDINATOR).await {
+            let holder = holder.map(|holder| holder.split('/').next().unwrap_or_default().to_owned());
+            node.set_leader(holder.filter(|name| name.contains(':')));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
