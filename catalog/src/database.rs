@@ -23,7 +23,7 @@ mod watch;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -45,7 +45,7 @@ pub use open::{DatabaseBuilder, Opening};
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
-use crate::provider::{DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
+use crate::provider::{ClusterServers, DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
 use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
@@ -89,6 +89,8 @@ struct Inner {
     problems: Arc<Problems>,
     runtime: Arc<Runtime>,
     server: Arc<ThisServer>,
+    /// Once this is known to be one of several servers.
+    cluster: Arc<OnceLock<Arc<dyn ClusterServers>>>,
     clock: Arc<dyn Clock>,
     ingest_threads: NonZeroUsize,
     ingest_bytes: usize,
@@ -154,8 +156,9 @@ impl Database {
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
     /// may be registered once, in a session context of one's own too.
     pub fn catalog(&self) -> HengeCatalog {
-        let Inner { view, store, server, problems, .. } = self.inner.as_ref();
+        let Inner { view, store, server, problems, cluster, .. } = self.inner.as_ref();
         let sys = SysSchema {
+            cluster: Arc::clone(cluster),
             view: Arc::clone(view),
             store: Arc::clone(store),
             server: Arc::clone(server),
@@ -278,6 +281,11 @@ impl Database {
         }
         self.inner.server.set_address(address);
         Ok(())
+    }
+
+    /// Has the system tables show the servers of a cluster. The first call counts.
+    pub fn show_cluster(&self, servers: Arc<dyn ClusterServers>) {
+        let _ = self.inner.cluster.set(servers);
     }
 
     /// What this process is called in `sys.servers`: `host:port`.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use datafusion::catalog::{CatalogProvider, SchemaProvider};
 
 pub use druid::DruidSchema;
-pub use sys::{ServerAddress, SysSchema, ThisServer};
+pub use sys::{ClusterServer, ClusterServers, ServerAddress, SysSchema, ThisServer};
 pub use system_table::{SystemRows, SystemSchema, SystemTable};
 
 /// The schema of the system tables, as Druid names it.

@@ -215,6 +215,7 @@ impl DatabaseBuilder {
             problems: Arc::default(),
             runtime,
             server: Arc::new(ThisServer::new(now)),
+            cluster: Arc::default(),
             clock: self.clock,
             ingest_threads: self.threads.unwrap_or(available),
             ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),

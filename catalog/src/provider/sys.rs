@@ -7,16 +7,16 @@ mod server_segments;
 mod servers;
 mod tasks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use henge_engine::model::Timestamp;
+use henge_engine::model::{SegmentUid, Timestamp};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 
 use super::{SystemRows, SystemSchema};
-use crate::store::MetadataStore;
+use crate::store::{MetadataStore, ServerRecord};
 use crate::view::{Problems, View};
 
 /// This process, as `sys.servers` shows it.
@@ -59,9 +59,28 @@ impl ThisServer {
     }
 }
 
+/// A server of a cluster, as `sys.servers` shows it.
+#[derive(Clone, Debug)]
+pub struct ClusterServer {
+    pub server: ServerRecord,
+    /// What a historical has; nothing if it has not said.
+    pub used_bytes: Option<u64>,
+    pub is_leader: bool,
+}
+
+/// The servers of a cluster. Where there are none, this process is all of them.
+pub trait ClusterServers: std::fmt::Debug + Send + Sync {
+    /// In the order of their names.
+    fn servers(&self) -> Vec<ClusterServer>;
+
+    /// The names of the servers that serve each of these segments, in that order.
+    fn holders(&self, segments: &[SegmentUid]) -> Vec<Vec<String>>;
+}
+
 /// What the system tables read.
 #[derive(Clone, Debug)]
 pub struct SysSchema {
+    pub cluster: Arc<OnceLock<Arc<dyn ClusterServers>>>,
     pub view: Arc<View>,
     pub store: Arc<dyn MetadataStore>,
     pub server: Arc<ThisServer>,
@@ -73,7 +92,7 @@ impl SysSchema {
         SystemSchema::new([
             ("data_sources", Arc::new(data_sources::DataSources(Arc::clone(&self.view))) as Arc<dyn SystemRows>),
             ("segment_problems", Arc::new(segment_problems::SegmentProblems(Arc::clone(&self.problems)))),
-            ("segments", Arc::new(segments::Segments(Arc::clone(&self.view)))),
+            ("segments", Arc::new(segments::Segments(self.clone()))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
             ("servers", Arc::new(servers::Servers(self.clone()))),
             ("tasks", Arc::new(tasks::Tasks(self.clone()))),

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use henge_catalog::inventory::{Applied, FeedPage, Inventory};
+use henge_catalog::provider::{ClusterServer, ClusterServers};
 use henge_catalog::store::{MetadataStore, Registered, ServerRecord};
+use henge_engine::model::SegmentUid;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -31,6 +33,7 @@ struct Inner {
     peers: Peers,
     inventory: RwLock<Inventory>,
     servers: RwLock<Option<Vec<Registered>>>,
+    leader: RwLock<Option<String>>,
     /// Counts what changes.
     changes: watch::Sender<u64>,
     /// Historicals that were asked at least once, whatever came of it.
@@ -50,6 +53,7 @@ impl Watcher {
             peers,
             inventory: RwLock::default(),
             servers: RwLock::default(),
+            leader: RwLock::default(),
             changes: watch::Sender::new(0),
             following: Mutex::default(),
             working: Mutex::default(),
@@ -94,13 +98,36 @@ impl Watcher {
     }
 
     /// A load failed, as a historical told, and was taken note of.
-    pub fn forget_failure(&self, name: &str, uid: henge_engine::model::SegmentUid) {
+    pub fn forget_failure(&self, name: &str, uid: SegmentUid) {
         self.inner.inventory.write().forget_failure(name, uid);
+    }
+
+    /// Who leads, as somebody has heard who asks the metadata database.
+    pub fn set_leader(&self, leader: Option<String>) {
+        *self.inner.leader.write() = leader;
     }
 
     pub async fn stop(&self) {
         let mut working = std::mem::take(&mut *self.inner.working.lock());
         working.shutdown().await;
+    }
+}
+
+impl ClusterServers for Watcher {
+    fn servers(&self) -> Vec<ClusterServer> {
+        let (inventory, leader) = (self.inventory(), self.inner.leader.read().clone());
+        let server = |Registered { server, .. }| ClusterServer {
+            used_bytes: inventory.server(&server.name).map(|view| view.used_bytes),
+            is_leader: leader.as_ref() == Some(&server.name),
+            server,
+        };
+        self.registered().into_iter().map(server).collect()
+    }
+
+    fn holders(&self, segments: &[SegmentUid]) -> Vec<Vec<String>> {
+        let inventory = self.inventory();
+        let names = |uid: &SegmentUid| inventory.holders(*uid).iter().map(ToString::to_string).collect();
+        segments.iter().map(names).collect()
     }
 }
 

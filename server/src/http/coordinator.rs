@@ -1,4 +1,11 @@
-//! `/druid/coordinator/v1`: what there is, and whether it is loaded. One process is coordinator and historical in one.
+//! `/druid/coordinator/v1`: what there is, whether it is loaded, and where; rules, and what is set while a cluster runs.
+//!
+//! A process that does everything is coordinator and historical in one.
+
+mod cluster;
+mod rules;
+
+pub(super) use cluster::loaded;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use henge_catalog::view::{DataSourceView, ViewedSegment};
 use henge_engine::Error;
-use henge_engine::model::{Interval, ShardSpec};
+use henge_engine::model::{Interval, SegmentId, ShardSpec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,6 +39,16 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/datasources/{name}/loadstatus", get(load_status_of))
         .route("/datasources/{name}/markUnused", post(mark_unused))
         .route("/metadata/datasources", get(names))
+        .route("/tiers", get(cluster::tiers))
+        .route("/servers/{name}", get(cluster::server))
+        .route("/servers/{name}/segments", get(cluster::server_segments))
+        .route("/datasources/{name}/confirmDrop", post(cluster::confirm_drop))
+        .route("/rules", get(rules::all))
+        .route("/rules/history", get(rules::history))
+        .route("/rules/{name}", get(rules::of).post(rules::set))
+        .route("/rules/{name}/history", get(rules::history_of))
+        .route("/config", get(rules::config).post(rules::set_config))
+        .route("/config/history", get(rules::config_history))
         .route("/metadata/datasources/{name}/segments", get(segments))
 }
 
@@ -63,6 +80,9 @@ fn status(all: usize, missing: usize) -> Value {
 
 /// In percent; with `simple` or `full`, how many segments are still to be loaded.
 async fn load_status(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    if let Some(coordinator) = &api.coordinator {
+        return Json(cluster::load_status(coordinator, &detail));
+    }
     let views = api.database.data_sources();
     let missing = || views.iter().map(|view| (view.name().to_owned(), json!(loaded(view).1)));
     Json(match (&detail.simple, &detail.full) {
@@ -79,6 +99,9 @@ async fn load_status(State(api): State<Arc<Api>>, Parameters(detail): Parameters
 }
 
 async fn load_status_of(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    if let Some(coordinator) = &api.coordinator {
+        return Ok(Json(cluster::load_status_of(coordinator, &name)?));
+    }
     let view = api.database.data_source(&name)?;
     let (all, missing) = loaded(&view);
     Ok(Json(json!({ name: status(all, missing) })))
@@ -86,6 +109,9 @@ async fn load_status_of(State(api): State<Arc<Api>>, Path(name): Path<String>) -
 
 /// The segments that are on their way to this machine, and how many bytes they have.
 async fn load_queue(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    if let Some(coordinator) = &api.coordinator {
+        return Json(cluster::load_queue(coordinator, &detail));
+    }
     let views = api.database.data_sources();
     let segments = views.iter().flat_map(|view| view.segments());
     let missing = segments.filter(|segment| !segment.segment.is_here()).collect::<Vec<_>>();
@@ -105,6 +131,9 @@ async fn load_queue(State(api): State<Arc<Api>>, Parameters(detail): Parameters<
 }
 
 async fn servers(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Detail>) -> Json<Value> {
+    if let Some(coordinator) = &api.coordinator {
+        return Json(cluster::servers(coordinator, &detail));
+    }
     let host = api.database.server_name();
     if detail.simple.is_none() && detail.full.is_none() {
         return Json(json!([host]));
@@ -115,6 +144,9 @@ async fn servers(State(api): State<Arc<Api>>, Parameters(detail): Parameters<Det
 }
 
 async fn names(State(api): State<Arc<Api>>) -> Json<Value> {
+    if let Some(coordinator) = &api.coordinator {
+        return Json(json!(cluster::names(coordinator)));
+    }
     Json(api.database.data_sources().iter().map(|view| json!(view.name())).collect())
 }
 
@@ -127,7 +159,11 @@ async fn data_sources(State(api): State<Arc<Api>>, Parameters(detail): Parameter
 
 async fn data_source(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
     let view = api.database.data_source(&name)?;
-    Ok(Json(described(&view)))
+    let mut described = described(&view);
+    if let Some(coordinator) = &api.coordinator {
+        cluster::add_tiers(coordinator, &name, &mut described);
+    }
+    Ok(Json(described))
 }
 
 fn sum_bytes(segments: &[Arc<ViewedSegment>]) -> u64 {
@@ -196,6 +232,12 @@ async fn mark_unused(
     Path(name): Path<String>,
     JsonBody(body): JsonBody<Value>,
 ) -> Answer<Json<Value>> {
+    if let Some(ids) = body.get("segmentIds").and_then(Value::as_array) {
+        let id = |id: &Value| SegmentId::parse(&name, id.as_str().unwrap_or_default());
+        let ids = ids.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+        api.database.mark_segments_unused(&name, &ids).await?;
+        return Ok(Json(json!({ "numChangedSegments": ids.len() })));
+    }
     let interval = body.get("interval").and_then(Value::as_str).ok_or_else(|| {
         Error::invalid_input("which segments are meant? write `{\"interval\": \"2013-08-01/2013-08-02\"}`")
     })?;

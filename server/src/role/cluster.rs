@@ -40,6 +40,8 @@ pub struct ClusterServer {
     registering: JoinSet<Registration>,
     working: JoinSet<()>,
     doors: JoinSet<()>,
+    /// Ends with this.
+    following: JoinSet<()>,
     /// Ends what works, and then the doors.
     shutdown: (CancellationToken, CancellationToken),
 }
@@ -85,6 +87,7 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         registering: JoinSet::new(),
         working: JoinSet::new(),
         doors: JoinSet::new(),
+        following: JoinSet::new(),
         shutdown: (CancellationToken::new(), CancellationToken::new()),
     };
     this.doors.spawn(http::serve_node(http, tls.clone(), Arc::clone(&node), this.shutdown.1.clone()));
@@ -92,6 +95,9 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         let database = broker::open(builder(config, "broker")).await?;
         let (work, shutdown) = ((queries, &mut this.doors), (tls.clone(), this.shutdown.1.clone()));
         broker::start(config, &database, &node, (pg, address), work, shutdown).await?;
+        if let Some(watcher) = &this.watcher {
+            database.show_cluster(Arc::new(watcher.clone()));
+        }
         this.broker = Some(database);
     }
     if let (true, Some(store), Some(watcher)) = (cluster.has(Role::Coordinator), &store, &this.watcher) {
@@ -113,7 +119,8 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         }));
     }
     if let Some(store) = &store {
-        this.working.spawn(follow_leader(Arc::clone(store), Arc::clone(&node)));
+        let watcher = this.watcher.clone();
+        this.following.spawn(follow_leader(Arc::clone(store), Arc::clone(&node), watcher));
     }
     this.registering.spawn(register(store, metadata, server));
     Ok(this)
@@ -236,11 +243,16 @@ async fn register(store: Option<Arc<dyn MetadataStore>>, url: MetadataUrl, serve
 }
 
 /// Knows who leads, for clients that ask the wrong server.
-async fn follow_leader(store: Arc<dyn MetadataStore>, node: Arc<Node>) {
+async fn follow_leader(store: Arc<dyn MetadataStore>, node: Arc<Node>, watcher: Option<Watcher>) {
     loop {
         if let Ok(holder) = store.lease_holder(henge_catalog::lease::COORDINATOR).await {
             let holder = holder.map(|holder| holder.split('/').next().unwrap_or_default().to_owned());
-            node.set_leader(holder.filter(|name| name.contains(':')));
+            // What does everything by itself has no address there.
+            let leader = holder.filter(|name| name.contains(':'));
+            if let Some(watcher) = &watcher {
+                watcher.set_leader(leader.clone());
+            }
+            node.set_leader(leader);
         }
         tokio::time::sleep(AGAIN).await;
     }

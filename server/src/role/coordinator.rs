@@ -71,6 +71,7 @@ async fn lead(parts: &Parts, lease: Lease, asked: Instant) -> Result<()> {
             return Err(Error::conflict(format!("the data directory of this coordinator is in use by {holder}")));
         }
     };
+    database.show_cluster(Arc::new(parts.watcher.clone()));
     let coordinator = Coordinator::new(
         database.clone(),
         parts.watcher.clone(),

@@ -7,13 +7,45 @@ use henge_engine::Result;
 use henge_engine::model::ColumnRole;
 
 use super::super::SystemRows;
-use super::{batch, longs, schema_of, texts};
+use super::{SysSchema, batch, longs, schema_of, texts};
 use crate::store::SegmentRecord;
-use crate::view::View;
+use crate::view::ViewedSegment;
 
 /// `sys.segments`: the used segments.
 #[derive(Debug)]
-pub(super) struct Segments(pub(super) Arc<View>);
+pub(super) struct Segments(pub(super) SysSchema);
+
+/// A used segment, and what became of it.
+struct Row {
+    segment: Arc<ViewedSegment>,
+    is_hidden: bool,
+    num_replicas: u64,
+    /// Whether queries see it, and can.
+    is_available: bool,
+}
+
+impl Segments {
+    fn all(&self) -> Vec<Row> {
+        let view = &self.0.view;
+        let active = view.segments().into_iter().map(|(segment, is_hidden)| (segment, is_hidden, true));
+        let dormant = view.dormant().into_iter().map(|(segment, is_hidden)| (segment, is_hidden, false));
+        let mut known = active.chain(dormant).collect::<Vec<_>>();
+        known.sort_by(|(a, ..), (b, ..)| a.id.cmp(&b.id));
+        let uids = known.iter().map(|(segment, ..)| segment.record.uid).collect::<Vec<_>>();
+        // Without other servers, this one serves all that is visible.
+        let replicas: Vec<u64> = match self.0.cluster.get() {
+            Some(cluster) => cluster.holders(&uids).into_iter().map(|names| names.len() as u64).collect(),
+            None => known.iter().map(|(_, is_hidden, _)| u64::from(!is_hidden)).collect(),
+        };
+        let row = |((segment, is_hidden, is_active), num_replicas)| Row {
+            segment,
+            is_hidden,
+            num_replicas,
+            is_available: is_active && !is_hidden && num_replicas > 0,
+        };
+        known.into_iter().zip(replicas).map(row).collect()
+    }
+}
 
 #[async_trait]
 impl SystemRows for Segments {
@@ -42,27 +74,28 @@ impl SystemRows for Segments {
     }
 
     async fn rows(&self) -> Result<RecordBatch> {
-        let rows = self.0.segments();
+        let rows = self.all();
         let columns = vec![
-            texts(&rows, |(s, _)| Some(s.id.to_string())),
-            texts(&rows, |(s, _)| Some(&s.id.data_source)),
-            texts(&rows, |(s, _)| Some(s.id.interval.start().to_string())),
-            texts(&rows, |(s, _)| Some(s.id.interval.end().to_string())),
-            longs(&rows, |(s, _)| Some(s.record.size_bytes)),
-            texts(&rows, |(s, _)| Some(&s.id.version)),
-            longs(&rows, |(s, _)| Some(s.id.partition.into())),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
-            longs(&rows, |(s, _)| Some(s.record.num_rows)),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
+            texts(&rows, |Row { segment: s, .. }| Some(s.id.to_string())),
+            texts(&rows, |Row { segment: s, .. }| Some(&s.id.data_source)),
+            texts(&rows, |Row { segment: s, .. }| Some(s.id.interval.start().to_string())),
+            texts(&rows, |Row { segment: s, .. }| Some(s.id.interval.end().to_string())),
+            longs(&rows, |Row { segment: s, .. }| Some(s.record.size_bytes)),
+            texts(&rows, |Row { segment: s, .. }| Some(&s.id.version)),
+            longs(&rows, |Row { segment: s, .. }| Some(s.id.partition.into())),
+            longs(&rows, |row| Some(row.num_replicas)),
+            longs(&rows, |Row { segment: s, .. }| Some(s.record.num_rows)),
+            longs(&rows, |row| Some(u64::from(!row.is_hidden))),
             longs(&rows, |_| Some(1)),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
+            longs(&rows, |row| Some(u64::from(row.is_available))),
             longs(&rows, |_| Some(0)),
-            longs(&rows, |(_, hidden)| Some(u64::from(*hidden))),
-            texts(&rows, |(s, _)| serde_json::to_string(&s.record.shard_spec).ok()),
-            texts(&rows, |(s, _)| names(&s.record, |role| *role == ColumnRole::Dimension)),
-            texts(&rows, |(s, _)| names(&s.record, |role| matches!(role, ColumnRole::Metric(_)))),
+            longs(&rows, |row| Some(u64::from(row.is_hidden))),
+            texts(&rows, |Row { segment: s, .. }| serde_json::to_string(&s.record.shard_spec).ok()),
+            texts(&rows, |Row { segment: s, .. }| names(&s.record, |role| *role == ColumnRole::Dimension)),
+            texts(&rows, |Row { segment: s, .. }| names(&s.record, |role| matches!(role, ColumnRole::Metric(_)))),
             texts(&rows, |_| None::<String>),
-            longs(&rows, |_| Some(1)),
+            // In a cluster that is what rules say, which the coordinator knows.
+            longs(&rows, |_| self.0.cluster.get().is_none().then_some(1)),
         ];
         batch(self.schema(), columns)
     }
