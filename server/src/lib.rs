@@ -8,6 +8,7 @@ pub mod auth;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod grpc;
 pub mod http;
 mod pg_catalog;
 pub mod pgwire;
