@@ -28,7 +28,9 @@ mod worker;
 
 pub use self::broker::BrokerParts;
 pub(crate) use self::broker::{Broker, Figures, Held, Query, Shape, display, is_boundary, is_distributed};
-pub use self::channel::{BoxCloneSyncChannel, WorkerChannel, WorkerChannels, create_worker_client};
+pub use self::channel::{
+    BoxCloneSyncChannel, GetWorkerInfoRequest, WorkerChannel, WorkerChannels, create_worker_client,
+};
 pub use self::leaf::SegmentLeafExec;
 pub use self::local::{LocalSegments, MemorySegments};
 pub use self::placement::{MemoryPlacement, Replica, SegmentPlacement, ServedBy, WorkerUrl};

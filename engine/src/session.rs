@@ -31,6 +31,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::config::Dialect as ParserDialect;
+#[cfg(feature = "distributed")]
+use datafusion::datasource::MemTable;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
@@ -364,7 +366,8 @@ impl Session {
             _ if self.explains(&plan) => {
                 let kind = explain::Kind::of(&plan);
                 #[cfg(feature = "distributed")]
-                if let (Some(broker), LogicalPlan::Explain(explain), explain::Kind::Plan) = (&self.broker, &plan, kind) {
+                if let (Some(broker), LogicalPlan::Explain(explain), explain::Kind::Plan) = (&self.broker, &plan, kind)
+                {
                     let text = cluster::explain(self, broker, &explain.plan, cancel).await?;
                     return one_batch(explain::text(&text)?);
                 }
@@ -447,8 +450,11 @@ impl Session {
         #[cfg(feature = "distributed")]
         if self.broker.is_some() && !matches!(plan, LogicalPlan::Statement(_)) {
             // A frame cannot try again on other workers, so it is one of rows that are there.
+            let schema = Arc::clone(plan.schema().inner());
             let batches = self.collect(plan, &Cancel::default()).await?;
-            return self.context.read_batches(batches).map_err(error_from_datafusion);
+            let schema = batches.first().map_or(schema, RecordBatch::schema);
+            let rows = MemTable::try_new(schema, vec![batches]).map_err(error_from_datafusion)?;
+            return self.context.read_table(Arc::new(rows)).map_err(error_from_datafusion);
         }
         self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)
     }

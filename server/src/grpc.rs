@@ -60,6 +60,3 @@ pub async fn serve(
         .await
         .map_err(|error| Error::runtime_failure("the port for other processes failed").with_source(error))
 }
-
-#[cfg(test)]
-mod tests;

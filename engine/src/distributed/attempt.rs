@@ -209,7 +209,8 @@ pub(super) fn counted(segments: usize) -> String {
 
 /// The intervals by data source, each once; adjoining ones as one.
 fn named(missing: &BTreeMap<SegmentUid, (Arc<str>, Interval)>) -> String {
-    let all = missing.values().map(|(name, clip)| (Arc::clone(name), clip.start(), clip.end())).collect::<BTreeSet<_>>();
+    let all =
+        missing.values().map(|(name, clip)| (Arc::clone(name), clip.start(), clip.end())).collect::<BTreeSet<_>>();
     let mut joined: Vec<(Arc<str>, _, _)> = Vec::new();
     for (name, start, end) in all {
         match joined.last_mut() {

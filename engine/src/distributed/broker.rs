@@ -32,7 +32,7 @@ use super::header::{self, Order};
 use super::leaf::SegmentLeafExec;
 use super::worker::{QueryGuard, QueryWorker};
 use super::{PLAN_VERSION, SegmentPlacement, WorkerUrl, route};
-use crate::error::{Category, Error, Persona, Result};
+use crate::error::{Category, Error, Persona};
 use crate::exec::{Cancel, HengeOptions, Shuffle};
 
 /// Tasks of a stage that are allowed: without a number it would be that of the workers, and one task where there is one
@@ -109,7 +109,7 @@ impl Broker {
         let mut settings = HengeOptions::of(config.options());
         settings.scans_elsewhere = true;
         config.options_mut().extensions.insert(settings);
-        builder
+        Ok(builder
             .with_distributed_worker_resolver(Workers(Arc::clone(&self.shared)))
             .with_distributed_planner()
             .with_distributed_user_codec(SegmentCodec)
@@ -121,7 +121,7 @@ impl Broker {
             .with_distributed_metrics_collection(false)?
             .with_distributed_desired_task_count_handler(route::desired_tasks)
             .with_distributed_scale_up_leaf_node_handler(route::scale_up)
-            .with_distributed_route_tasks_handler(route::route)
+            .with_distributed_route_tasks_handler(route::route))
     }
 
     /// Begins a query.
@@ -195,12 +195,7 @@ impl Held {
 
 impl Query {
     /// Sets a session's configuration up for the next attempt.
-    pub(crate) fn attempt(
-        &mut self,
-        config: &mut SessionConfig,
-        shape: Shape,
-        figures: Figures,
-    ) -> PlanResult<Held> {
+    pub(crate) fn attempt(&mut self, config: &mut SessionConfig, shape: Shape, figures: Figures) -> PlanResult<Held> {
         self.tries += 1;
         let broker = &self.broker;
         let order = Order {
@@ -282,7 +277,8 @@ impl Shape {
         let mut shape = Self::Merged;
         let visit = plan.apply(|node| {
             let aggregate = node.downcast_ref::<AggregateExec>();
-            if aggregate.is_some_and(|aggregate| *aggregate.mode() == AggregateMode::Partial && may_be_many(aggregate)) {
+            if aggregate.is_some_and(|aggregate| *aggregate.mode() == AggregateMode::Partial && may_be_many(aggregate))
+            {
                 shape = Self::Shuffled;
             }
             Ok(TreeNodeRecursion::Continue)

@@ -9,8 +9,8 @@ use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_distributed::{
-    ChannelResolver, CoordinatorToWorkerMsg, ExecuteTaskRequest, GetWorkerInfoRequest, GetWorkerInfoResponse,
-    SetPlanRequest, WorkerToCoordinatorMsg,
+    ChannelResolver, CoordinatorToWorkerMsg, ExecuteTaskRequest, GetWorkerInfoResponse, SetPlanRequest,
+    WorkerToCoordinatorMsg,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -19,8 +19,8 @@ use tonic::codegen::http::HeaderMap;
 use super::{WorkerUrl, failure};
 use crate::error::Result;
 
-pub use datafusion_distributed::WorkerChannel;
 pub use datafusion_distributed::grpc::{BoxCloneSyncChannel, create_worker_client};
+pub use datafusion_distributed::{GetWorkerInfoRequest, WorkerChannel};
 
 /// How a process reaches workers. Fulfilled by the server, with connections that it keeps.
 #[async_trait]

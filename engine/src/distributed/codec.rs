@@ -52,8 +52,7 @@ impl PhysicalExtensionCodec for SegmentCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let message =
-            Scan::decode(buf).map_err(|error| unreadable("bytes that are no scan").with_source(error));
+        let message = Scan::decode(buf).map_err(|error| unreadable("bytes that are no scan").with_source(error));
         let decode = |node: &PhysicalExprNode, schema: &Schema| {
             converter.proto_to_physical_expr(node, schema, &PhysicalPlanDecodeContext::new(context, self))
         };
@@ -86,11 +85,9 @@ fn encoded(
     })
 }
 
-fn decoded(
-    message: &Scan,
-    context: &TaskContext,
-    decode: &dyn Fn(&PhysicalExprNode, &Schema) -> Result<Arc<dyn PhysicalExpr>>,
-) -> Result<SegmentScanExec> {
+type Decode<'a> = &'a dyn Fn(&PhysicalExprNode, &Schema) -> Result<Arc<dyn PhysicalExpr>>;
+
+fn decoded(message: &Scan, context: &TaskContext, decode: Decode<'_>) -> Result<SegmentScanExec> {
     let Some(query) = context.session_config().get_extension::<RunningQuery>() else {
         return Err(Error::defensive("a scan came to a process that is no worker").into());
     };

@@ -81,13 +81,18 @@ impl From<Traveling> for Error {
 
 /// The chain of an error: itself, and what lies beneath.
 fn chain(error: &DataFusionError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
+    let first: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    std::iter::successors(first, beneath)
+}
+
+fn beneath<'a>(error: &&'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let error: &'a (dyn std::error::Error + 'static) = *error;
+    error.source()
 }
 
 /// An error about to leave the process. Ours is put into a text that [`from_wire`] reads; DataFusion's stays.
 pub(super) fn to_wire(error: DataFusionError) -> DataFusionError {
-    let ours = chain(&error).find_map(|error| error.downcast_ref::<Error>());
-    match ours.map(Traveling::from) {
+    match ours_in(&error).map(Traveling::from) {
         Some(traveling) => DataFusionError::External(Box::new(traveling)),
         None => error,
     }
@@ -97,19 +102,22 @@ pub(super) fn to_wire(error: DataFusionError) -> DataFusionError {
 /// not be reached. Of several workers, the first that failed is named.
 pub(super) fn from_wire(error: DataFusionError, worker: &WorkerUrl) -> DataFusionError {
     // The text is that of the innermost: it is set in the texts of those around it.
-    let read = chain(&error).filter_map(|error| serde_json::from_str::<Traveling>(error.to_string().strip_prefix(MARK)?).ok());
-    let ours = match read.last() {
-        Some(traveling) => Error::from(traveling),
+    let read =
+        chain(&error).filter_map(|error| serde_json::from_str::<Traveling>(error.to_string().strip_prefix(MARK)?).ok());
+    let ours = match read.last().map(Error::from).or_else(|| Some(ours_in(&error)?.duplicate())) {
+        Some(ours) => ours,
         None if is_transport(&error) => unreachable(error),
-        None => match chain(&error).find_map(|error| error.downcast_ref::<Error>()) {
-            Some(ours) => ours.duplicate(),
-            None => return error,
-        },
+        None => return error,
     };
     match worker_of(&ours) {
         Some(_) => ours.into(),
         None => ours.context(WORKER, worker).into(),
     }
+}
+
+/// The error of ours that another one carries.
+fn ours_in(error: &DataFusionError) -> Option<&Error> {
+    chain(error).find_map(|error| error.downcast_ref::<Error>())
 }
 
 /// Whether a connection failed, and not a query.

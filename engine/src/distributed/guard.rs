@@ -22,8 +22,7 @@ pub(super) struct LimitOnce;
 impl PhysicalOptimizerRule for LimitOnce {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_up(|node| {
-            let collects =
-                node.is::<HashJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>();
+            let collects = node.is::<HashJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>();
             let mut children = node.children().into_iter().cloned().collect::<Vec<_>>();
             let fetch = children.first().and_then(|left| left.downcast_ref::<CoalescePartitionsExec>()?.fetch());
             let (true, Some(fetch), Some(left)) = (collects, fetch, children.first_mut()) else {

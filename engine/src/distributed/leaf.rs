@@ -42,10 +42,6 @@ impl SegmentLeafExec {
         &self.scan
     }
 
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
     /// How many tasks the stage of this scan must have at least. A stage of one task would be moved to the broker, so
     /// that a second one, with nothing to read, goes to the same worker.
     pub(super) fn num_tasks(&self) -> usize {

@@ -7,14 +7,14 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::LocalSegments;
-use super::wire::{self, ScannedSegment};
+use super::wire::ScannedSegment;
 use crate::error::{Category, Error, Persona, Result};
 use crate::exec::{Cancel, VisibleSegment};
 use crate::model::{SegmentSchema, SegmentUid};
 use crate::segment::{PromotedSegment, Segment};
 
 /// One attempt of one query, as this process takes part in it: what all its tasks here share.
-pub struct RunningQuery {
+pub(super) struct RunningQuery {
     cancel: Cancel,
     local: Arc<dyn LocalSegments>,
     /// What was given out, so that all scans of the query see the same rows and nothing vanishes under them.
@@ -33,7 +33,7 @@ impl RunningQuery {
     }
 
     /// Ends its tasks in this process.
-    pub fn cancel(&self) -> &Cancel {
+    pub(super) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
@@ -45,20 +45,16 @@ impl RunningQuery {
         asked: &[ScannedSegment],
         columns: &Arc<SegmentSchema>,
     ) -> Result<Vec<VisibleSegment>> {
-        let mut held = self.held.lock();
+        let (mut segments, mut missing) = (Vec::with_capacity(asked.len()), Vec::new());
         for segment in asked {
-            let uid = segment.uid()?;
-            if !held.contains_key(&uid)
-                && let Some(found) = self.local.segment(uid)?
-            {
-                held.insert(uid, found);
+            match self.held(segment.uid()?)? {
+                Some(found) => segments.push(found),
+                None => missing.push(segment),
             }
         }
-        let segments = match wire::found(asked, &held)? {
-            Ok(segments) => segments,
-            Err(missing) => return Err(not_served(data_source, &missing)),
-        };
-        drop(held);
+        if !missing.is_empty() {
+            return Err(not_served(data_source, &missing));
+        }
         let shown = segments.into_iter().zip(asked).map(|(segment, asked)| {
             let segment = match PromotedSegment::fits(segment.schema(), columns) {
                 true => segment,
@@ -67,6 +63,19 @@ impl RunningQuery {
             asked.visible(data_source, segment)
         });
         shown.collect()
+    }
+}
+
+impl RunningQuery {
+    /// A segment as the query saw it first.
+    fn held(&self, uid: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
+        let mut held = self.held.lock();
+        if let Some(found) = held.get(&uid) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let found = self.local.segment(uid)?;
+        held.extend(found.iter().map(|found| (uid, Arc::clone(found))));
+        Ok(found)
     }
 }
 

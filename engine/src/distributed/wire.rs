@@ -1,7 +1,6 @@
 //! A scan as it travels to a worker: messages of Protocol Buffers. A field is never given another meaning; whatever
 //! changes what a plan means raises [`super::PLAN_VERSION`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::physical_expr::PhysicalExpr;
@@ -77,7 +76,7 @@ pub(super) enum Kind {
     #[prost(message, tag = "1")]
     Times(Spans),
     #[prost(message, tag = "2")]
-    Dimension(Dimension),
+    Dimension(Box<Dimension>),
     #[prost(message, tag = "3")]
     And(Conditions),
     #[prost(message, tag = "4")]
@@ -163,11 +162,11 @@ pub(super) fn condition(
             let spans = ranges.ranges().iter().map(|&(start, end)| Span { start, end });
             Kind::Times(Spans { spans: spans.collect() })
         }
-        Predicate::Dimension(dimension) => Kind::Dimension(Dimension {
+        Predicate::Dimension(dimension) => Kind::Dimension(Box::new(Dimension {
             column: dimension.column as u32,
             name: dimension.name.clone(),
             condition: Some(encode(&dimension.condition)?),
-        }),
+        })),
         Predicate::And(parts) => Kind::And(all(parts)?),
         Predicate::Or(parts) => Kind::Or(all(parts)?),
     };
@@ -200,19 +199,4 @@ pub(super) fn predicate(
 
 pub(super) fn unreadable(what: &str) -> Error {
     Error::runtime_failure(format!("a scan came with {what}; do all processes run the same version?"))
-}
-
-/// The segments that a worker was asked for and has, or the ids of all that it has not.
-pub(super) fn found<'a>(
-    asked: &'a [ScannedSegment],
-    have: &HashMap<SegmentUid, Arc<dyn Segment>>,
-) -> Result<Result<Vec<Arc<dyn Segment>>, Vec<&'a ScannedSegment>>> {
-    let (mut segments, mut missing) = (Vec::with_capacity(asked.len()), Vec::new());
-    for segment in asked {
-        match have.get(&segment.uid()?) {
-            Some(found) => segments.push(Arc::clone(found)),
-            None => missing.push(segment),
-        }
-    }
-    Ok(if missing.is_empty() { Ok(segments) } else { Err(missing) })
 }

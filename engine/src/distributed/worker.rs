@@ -26,11 +26,10 @@ use super::header::Order;
 use super::running::{RunningQueries, RunningQuery};
 use super::stand_in::StandInExec;
 use super::{LocalSegments, PLAN_VERSION, WorkerUrl, failure};
-use crate::error::Result;
 use crate::exec::{Cancel, OrdinalCache};
 
 /// What makes the points in a plan at which a query that is no longer wanted ends: the session's.
-pub(crate) type Watch = fn(Arc<dyn ExecutionPlan>, &Cancel) -> Result<Arc<dyn ExecutionPlan>>;
+pub(crate) type Watch = fn(Arc<dyn ExecutionPlan>, &Cancel) -> PlanResult<Arc<dyn ExecutionPlan>>;
 
 /// A process that runs parts of plans over its segments. One without segments is a broker's, for the parts that read
 /// what only the broker has.
@@ -124,9 +123,9 @@ impl WorkerSessionBuilder for TaskSessions {
 impl TaskSessions {
     fn state(&self, mut context: WorkerQueryContext) -> PlanResult<SessionState> {
         let order = Order::read(&context.headers)?;
-        let query = self.running.enter(&order.query, || {
-            RunningQuery::new(Arc::clone(&self.local), Cancel::until(order.deadline))
-        });
+        let query = self
+            .running
+            .enter(&order.query, || RunningQuery::new(Arc::clone(&self.local), Cancel::until(order.deadline)));
         // It has what the task is told by its stage; the rest is the template's and the broker's.
         let mut config = context.builder.config().take().unwrap_or_default();
         let distributed = config.options().extensions.get::<DistributedConfig>().cloned();

@@ -281,12 +281,7 @@ impl Part {
         })
     }
 
-    fn batch(
-        &self,
-        folded: &Folded,
-        groups: &[u32],
-        decoders: &mut Vec<Values>,
-    ) -> Result<arrow::array::RecordBatch> {
+    fn batch(&self, folded: &Folded, groups: &[u32], decoders: &mut Vec<Values>) -> Result<arrow::array::RecordBatch> {
         match self.plan.state_counts.is_empty() {
             true => folded.table.results(&self.plan, groups, decoders),
             false => folded.table.states(&self.plan, groups, decoders),
