@@ -1,11 +1,14 @@
 //! What all tests stand on: data sets, doors to ask questions at, real processes.
 
+pub mod cluster;
 pub mod data;
 pub mod database;
 pub mod door;
 pub mod process;
+pub mod proxy;
 pub mod render;
 pub mod scratch;
+pub mod slow;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

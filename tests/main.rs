@@ -10,6 +10,7 @@
 
 mod binary;
 mod clients;
+mod cluster;
 mod druid;
 mod examples;
 mod harness;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         examples::trials(),
         binary::trials(),
         clients::trials(),
+        cluster::trials(),
         metadata::trials(),
         object_storage::trials(),
         druid::trials(),

@@ -2,7 +2,8 @@
 //!
 //! The format is sqllogictest's. Answers are compared cell by cell as PostgreSQL writes them, floats to six digits.
 //! What a file expects is true of the raw rows: that door comes first, the others must agree. They stand for the raw
-//! rows in DataFusion's tables, the same in segments, a database as a library, and the real binary by both protocols.
+//! rows in DataFusion's tables, the same in segments, a database as a library, a broker with two workers that put groups
+//! together on the broker or on the workers, and the real binary by both protocols.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,18 +13,21 @@ use libtest_mimic::{Failed, Trial};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 use crate::harness::data::GENERATED;
-use crate::harness::door::{Door, Embedded, Postgres, Protocol, RawRows, Segments};
+use crate::harness::door::{Distributed, Door, Embedded, Postgres, Protocol, RawRows, Segments};
 use crate::harness::{block_on, root};
 
 type Opened = Result<Box<dyn Door>, Failed>;
 
-const DOORS: [&str; 5] = ["raw_rows", "segments", "embedded", "pgwire_simple", "pgwire_extended"];
+const DOORS: [&str; 7] =
+    ["raw_rows", "segments", "embedded", "cluster", "cluster_shuffled", "pgwire_simple", "pgwire_extended"];
 
 async fn open(door: &str) -> Opened {
     Ok(match door {
         "raw_rows" => Box::new(RawRows::over(&GENERATED)),
         "segments" => Box::new(Segments::over(&GENERATED)),
         "embedded" => Box::new(Embedded::generated().await?),
+        "cluster" => Box::new(Distributed::generated("SET henge.shuffle = off").await?),
+        "cluster_shuffled" => Box::new(Distributed::generated("SET henge.shuffle = on").await?),
         "pgwire_simple" => Box::new(Postgres::generated(Protocol::Simple).await?),
         "pgwire_extended" => Box::new(Postgres::generated(Protocol::Extended).await?),
         other => return Err(format!("no door `{other}`").into()),

@@ -10,11 +10,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What every fallible function of the workspace returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of failure this is, for machines: the server maps it to an HTTP status and an SQLSTATE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Category {
     /// The request itself is wrong; sending it again will fail again.
     InvalidInput,
@@ -43,7 +45,7 @@ pub enum Category {
 }
 
 /// Whom the message is for. Clients see the messages for users and admins; of the others, an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Persona {
     User,
     Admin,
@@ -52,7 +54,7 @@ pub enum Persona {
 }
 
 /// A place in the text of a statement, counted from 1 in lines and characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     pub line: u64,
     pub column: u64,
@@ -65,9 +67,9 @@ struct Report {
     category: Category,
     persona: Persona,
     message: Cow<'static, str>,
-    context: Vec<(&'static str, String)>,
+    context: Vec<(Cow<'static, str>, String)>,
     retryable: bool,
-    sqlstate: Option<&'static str>,
+    sqlstate: Option<Cow<'static, str>>,
     position: Option<Position>,
     hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -142,8 +144,8 @@ impl Error {
 
     /// Adds where it happened, such as `("file", path)`. Shown after the message, innermost first.
     #[must_use]
-    pub fn context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((key, value.to_string()));
+    pub fn context(mut self, key: impl Into<Cow<'static, str>>, value: impl fmt::Display) -> Self {
+        self.0.context.push((key.into(), value.to_string()));
         self
     }
 
@@ -156,8 +158,8 @@ impl Error {
 
     /// Says which of PostgreSQL's five-character codes fits better than the one its category stands for.
     #[must_use]
-    pub fn with_sqlstate(mut self, sqlstate: &'static str) -> Self {
-        self.0.sqlstate = Some(sqlstate);
+    pub fn with_sqlstate(mut self, sqlstate: impl Into<Cow<'static, str>>) -> Self {
+        self.0.sqlstate = Some(sqlstate.into());
         self
     }
 
@@ -199,7 +201,7 @@ impl Error {
             message: report.message.clone(),
             context: report.context.clone(),
             retryable: report.retryable,
-            sqlstate: report.sqlstate,
+            sqlstate: report.sqlstate.clone(),
             position: report.position,
             hint: report.hint.clone(),
             source: report.source.as_ref().map(|source| source.to_string().into()),
@@ -224,8 +226,8 @@ impl Error {
     }
 
     /// PostgreSQL's code, where a narrower one is known than the category's.
-    pub fn sqlstate(&self) -> Option<&'static str> {
-        self.0.sqlstate
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.0.sqlstate.as_deref()
     }
 
     /// Where in the statement's text, if it is known.
@@ -239,8 +241,8 @@ impl Error {
     }
 
     /// Where it happened, innermost first.
-    pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
+    pub fn contexts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.context.iter().map(|(key, value)| (key.as_ref(), value.as_str()))
     }
 }
 

@@ -10,6 +10,7 @@
 //! segment that is not read is not touched.
 
 mod block_pruning;
+mod cancel;
 mod code_set;
 mod computed;
 mod kernel;
@@ -25,15 +26,16 @@ mod selection;
 
 use std::sync::Arc;
 
+pub use cancel::Cancel;
 pub use computed::Computed;
-pub use options::{HengeOptions, SqlDialect};
+pub use options::{HengeOptions, Shuffle, SqlDialect};
 pub use ordinals::OrdinalCache;
 pub use predicate::{DimensionPredicate, Predicate, TimeRanges};
 pub use reader::arrow_field;
 pub(crate) use segment_aggregate::is_integral;
 pub use segment_aggregate::{Argument, Fold, FoldKind, GroupKey, SegmentAggregateExec, SegmentGroupExec, TimeKey, Top};
 pub(crate) use segment_aggregate::{foldable, groupable};
-pub use segment_scan::{ScanSource, SegmentScanExec};
+pub use segment_scan::{Order, ScanSource, SegmentScanExec};
 
 use crate::model::{Interval, SegmentId, SegmentUid};
 use crate::segment::Segment;

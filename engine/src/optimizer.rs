@@ -5,6 +5,7 @@ mod below;
 mod folding;
 mod segment_aggregate;
 mod segment_group;
+mod segment_partial;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use segment_aggregate::SegmentAggregateRule;
 pub use segment_group::SegmentGroupRule;
+pub use segment_partial::SegmentPartialRule;
 
 type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 

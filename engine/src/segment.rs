@@ -61,6 +61,12 @@ pub trait Segment: Debug + Send + Sync {
     /// Earliest and latest `__time`, both inclusive; `None` without rows.
     fn time_range(&self) -> Option<(Timestamp, Timestamp)>;
 
+    /// Whether the number of rows and their times are as they will be. Not where they are read of a segment that grows
+    /// in another process: there they are about so.
+    fn is_final(&self) -> bool {
+        true
+    }
+
     /// Opens a column. Cheap after the first time. Fails when its bytes are damaged; the other columns stay usable.
     fn column(&self, index: usize) -> Result<Column>;
 

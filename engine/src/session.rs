@@ -10,6 +10,8 @@
 
 mod bind;
 mod cancel;
+#[cfg(feature = "distributed")]
+mod cluster;
 mod error;
 mod explain;
 mod label;
@@ -29,6 +31,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::config::Dialect as ParserDialect;
+#[cfg(feature = "distributed")]
+use datafusion::datasource::MemTable;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
@@ -43,10 +47,10 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
 use futures::StreamExt;
+use parking_lot::Mutex;
 
 pub use datafusion::sql::sqlparser::ast::Statement;
 
-pub use self::cancel::Cancel;
 use self::cancel::Canceling;
 pub use self::error::error_from_datafusion;
 pub use self::label::output_label;
@@ -54,6 +58,7 @@ pub use self::temporary::TEMPORARY_SCHEMA;
 use self::temporary::{Adopted, Temporary, WithTemporary};
 pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
+pub use crate::exec::Cancel;
 use crate::exec::OrdinalCache;
 use crate::optimizer;
 
@@ -103,17 +108,19 @@ pub struct RuntimeOptions {
 pub struct Runtime {
     /// Everything but the catalogs, which each session has of its own.
     template: SessionState,
+    #[cfg(feature = "distributed")]
+    broker: Option<Arc<crate::distributed::Broker>>,
 }
 
 impl Runtime {
     /// Fails if the directory for spilled data cannot be used.
     pub fn new(options: RuntimeOptions) -> Result<Arc<Self>> {
-        let environment = environment(&options)?;
-        let builder = SessionStateBuilder::new_with_default_features()
-            .with_config(config(&options))
-            .with_type_planner(Arc::new(time_type::PostgresTimes))
-            .with_runtime_env(environment);
-        Ok(Arc::new(Self { template: install(builder).build() }))
+        let builder = builder(config(&options), environment(&options)?);
+        Ok(Arc::new(Self {
+            template: builder.build(),
+            #[cfg(feature = "distributed")]
+            broker: None,
+        }))
     }
 
     /// The memory pool and the spilled files, for a gauge of what is in use.
@@ -126,6 +133,14 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("environment", self.environment()).finish_non_exhaustive()
     }
+}
+
+fn builder(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionStateBuilder {
+    let builder = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_type_planner(Arc::new(time_type::PostgresTimes))
+        .with_runtime_env(environment);
+    install(builder)
 }
 
 fn environment(options: &RuntimeOptions) -> Result<Arc<RuntimeEnv>> {
@@ -211,6 +226,10 @@ pub struct Session {
     context: SessionContext,
     options: SessionOptions,
     temporary: Temporary,
+    /// What its queries tell whoever asked, beside their rows.
+    notices: Arc<Mutex<Vec<String>>>,
+    #[cfg(feature = "distributed")]
+    broker: Option<Arc<crate::distributed::Broker>>,
 }
 
 impl fmt::Debug for Session {
@@ -229,11 +248,19 @@ impl Session {
         let mut state = runtime.template.clone();
         state.register_catalog_list(Arc::new(catalogs));
         let mut settings = HengeOptions::of_dialect(options.dialect);
+        settings.scans_elsewhere = HengeOptions::of(state.config_options()).scans_elsewhere;
         if let Some(approximate) = options.approximate_count_distinct {
             settings.approximate_count_distinct = approximate;
         }
         state.config_mut().options_mut().extensions.insert(settings);
-        Self { context: SessionContext::new_with_state(state), options, temporary }
+        Self {
+            context: SessionContext::new_with_state(state),
+            options,
+            temporary,
+            notices: Arc::default(),
+            #[cfg(feature = "distributed")]
+            broker: runtime.broker.as_ref().map(Arc::clone),
+        }
     }
 
     /// The statements of a text, in PostgreSQL's dialect with Druid's additions. An empty text has none.
@@ -338,6 +365,12 @@ impl Session {
             }
             _ if self.explains(&plan) => {
                 let kind = explain::Kind::of(&plan);
+                #[cfg(feature = "distributed")]
+                if let (Some(broker), LogicalPlan::Explain(explain), explain::Kind::Plan) = (&self.broker, &plan, kind)
+                {
+                    let text = cluster::explain(self, broker, &explain.plan, cancel).await?;
+                    return one_batch(explain::text(&text)?);
+                }
                 one_batch(explain::lines(&self.collect(plan, cancel).await?, kind)?)
             }
             _ => self.stream(plan, cancel).await,
@@ -374,8 +407,14 @@ impl Session {
     }
 
     async fn stream(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<SendableRecordBatchStream> {
+        #[cfg(feature = "distributed")]
+        if let (Some(broker), false) = (&self.broker, matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_))) {
+            return cluster::stream(self, broker, plan, cancel).await;
+        }
         let frame = self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)?;
-        let context = Arc::new(frame.task_ctx());
+        let context = frame.task_ctx();
+        let config = context.session_config().clone().with_extension(Arc::new(cancel.clone()));
+        let context = Arc::new(context.with_session_config(config));
         let plan = cancel::watch(frame.create_physical_plan().await.map_err(error_from_datafusion)?, cancel)?;
         let stream = execute_stream(plan, context).map_err(error_from_datafusion)?;
         Ok(Box::pin(Canceling { stream, cancel: cancel.clone() }))
@@ -408,7 +447,21 @@ impl Session {
             self.execute(plan).await?;
             return self.context.read_empty().map_err(error_from_datafusion);
         }
+        #[cfg(feature = "distributed")]
+        if self.broker.is_some() && !matches!(plan, LogicalPlan::Statement(_)) {
+            // A frame cannot try again on other workers, so it is one of rows that are there.
+            let schema = Arc::clone(plan.schema().inner());
+            let batches = self.collect(plan, &Cancel::default()).await?;
+            let schema = batches.first().map_or(schema, RecordBatch::schema);
+            let rows = MemTable::try_new(schema, vec![batches]).map_err(error_from_datafusion)?;
+            return self.context.read_table(Arc::new(rows)).map_err(error_from_datafusion);
+        }
         self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)
+    }
+
+    /// What queries had to say since this was asked last, such as that an answer is not whole.
+    pub fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.notices.lock())
     }
 
     /// DataFusion's own context, to register functions in. Statements given to it directly skip this room's rules.

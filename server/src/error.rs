@@ -33,7 +33,7 @@ pub fn http_status(error: &Error) -> u16 {
     codes(error.category()).0
 }
 
-pub fn sqlstate(error: &Error) -> &'static str {
+pub fn sqlstate(error: &Error) -> &str {
     error.sqlstate().unwrap_or_else(|| codes(error.category()).1)
 }
 

@@ -9,6 +9,7 @@ pub mod command;
 pub mod cluster;
 pub mod config;
 pub mod error;
+pub mod grpc;
 pub mod http;
 mod pg_catalog;
 pub mod pgwire;

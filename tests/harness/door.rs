@@ -1,5 +1,6 @@
 //! The doors at which the same question must get the same answer.
 
+mod cluster;
 mod embedded;
 mod postgres;
 mod segments;
@@ -16,6 +17,7 @@ use henge_engine::session::{Runtime, RuntimeOptions, Session, SessionOptions};
 use super::data::DataSet;
 use super::render::{self, Row};
 
+pub use self::cluster::{Distributed, served};
 pub use self::embedded::{Embedded, ingest};
 pub use self::postgres::{Postgres, Protocol, end_shared, shared_address};
 pub use self::segments::Segments;

@@ -27,6 +27,35 @@ pub struct HengeOptions {
     /// Whether conditions on `__time` and on string dimensions are answered from dictionaries and indexes. Off,
     /// DataFusion filters rows; segments and blocks are still skipped by time.
     pub filter_pushdown: bool,
+    /// Whether a query answers from what is left where segments are served nowhere. Off, it fails.
+    pub allow_partial_results: bool,
+    /// Whether, among several processes, groups are exchanged between workers before they come to the broker.
+    pub shuffle: Shuffle,
+    /// Whether scans run in other processes. The broker's to say, no setting: what several processes read has at least
+    /// two output partitions, so that there is always a place where the plan can be cut.
+    pub scans_elsewhere: bool,
+}
+
+/// Where the groups of several workers are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shuffle {
+    /// On the broker where they are few, otherwise on the workers.
+    #[default]
+    Auto,
+    /// On the workers, each a part of them.
+    On,
+    /// On the broker.
+    Off,
+}
+
+impl Shuffle {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl Default for HengeOptions {
@@ -44,6 +73,9 @@ impl HengeOptions {
             segment_aggregate: true,
             segment_group: true,
             filter_pushdown: true,
+            allow_partial_results: false,
+            shuffle: Shuffle::Auto,
+            scans_elsewhere: false,
         }
     }
 
@@ -81,6 +113,8 @@ impl ExtensionOptions for HengeOptions {
             "segment_aggregate" => self.segment_aggregate = switch(key, value)?,
             "segment_group" => self.segment_group = switch(key, value)?,
             "filter_pushdown" => self.filter_pushdown = switch(key, value)?,
+            "allow_partial_results" => self.allow_partial_results = switch(key, value)?,
+            "shuffle" => self.shuffle = shuffle(value)?,
             other => {
                 let message = format!("unrecognized configuration parameter `henge.{other}`");
                 return Err(Error::invalid_input(message).with_sqlstate("42704").into());
@@ -125,6 +159,16 @@ impl ExtensionOptions for HengeOptions {
                 self.filter_pushdown.to_string(),
                 "Whether conditions on time and string dimensions are answered from dictionaries and indexes",
             ),
+            entry(
+                "allow_partial_results",
+                self.allow_partial_results.to_string(),
+                "Whether a query answers without segments that no process serves just now, and says so",
+            ),
+            entry(
+                "shuffle",
+                self.shuffle.name().to_owned(),
+                "Where groups of several workers are put together: on the workers `on`, on the broker `off`, or `auto`",
+            ),
         ]
     }
 }
@@ -135,6 +179,18 @@ fn dialect(value: &str) -> datafusion::error::Result<SqlDialect> {
         "druid" => Ok(SqlDialect::Druid),
         other => {
             let message = format!("`henge.dialect` is `postgresql` or `druid`, not `{other}`");
+            Err(Error::invalid_input(message).with_sqlstate("22023").into())
+        }
+    }
+}
+
+fn shuffle(value: &str) -> datafusion::error::Result<Shuffle> {
+    match value.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Shuffle::Auto),
+        "on" | "true" => Ok(Shuffle::On),
+        "off" | "false" => Ok(Shuffle::Off),
+        other => {
+            let message = format!("`henge.shuffle` is `auto`, `on` or `off`, not `{other}`");
             Err(Error::invalid_input(message).with_sqlstate("22023").into())
         }
     }

@@ -45,6 +45,18 @@ impl OrdinalCache {
         context.session_config().get_extension::<Self>().unwrap_or_default()
     }
 
+    /// `config` with the ordinals of `other`'s process.
+    #[cfg(feature = "distributed")]
+    pub(crate) fn shared(
+        config: datafusion::prelude::SessionConfig,
+        other: &datafusion::prelude::SessionConfig,
+    ) -> datafusion::prelude::SessionConfig {
+        match other.get_extension::<Self>() {
+            Some(ordinals) => config.with_extension(ordinals),
+            None => config,
+        }
+    }
+
     /// Numbers the values that column `column` of `data_source` has in `segments`, with `threads` at once.
     /// Fails with DataFusion's `ResourcesExhausted` where they do not fit in the memory limit.
     pub(super) async fn number(

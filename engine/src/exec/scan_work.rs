@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::VisibleSegment;
-use super::morsel::{Direction, WorkQueue};
+use super::cancel::Cancel;
+use super::morsel::{Direction, Morsel, WorkQueue};
 use super::predicate::{Predicate, TimeRanges};
 use super::selection::Bound;
 use crate::error::Error;
@@ -19,7 +20,8 @@ use crate::segment::Segment;
 /// What the output partitions of one execution share.
 #[derive(Debug)]
 pub(super) struct ScanWork {
-    pub(super) queue: WorkQueue,
+    queue: WorkQueue,
+    cancel: Arc<Cancel>,
     bound: Vec<OnceCell<Bound>>,
     /// For what is bound.
     reservation: MemoryReservation,
@@ -30,9 +32,21 @@ impl ScanWork {
         let num_rows = segments.iter().map(|visible| visible.segment.num_rows());
         Self {
             queue: WorkQueue::new(num_rows, direction),
+            cancel: Cancel::of(context),
             bound: segments.iter().map(|_| OnceCell::new()).collect(),
             reservation: MemoryConsumer::new("SegmentScanExec").register(context.memory_pool()),
         }
+    }
+
+    /// As [`WorkQueue::next`]. Fails once the query is canceled or out of time.
+    pub(super) fn next(&self, current: Option<usize>) -> Result<Option<Morsel>> {
+        self.cancel.check()?;
+        Ok(self.queue.next(current))
+    }
+
+    /// As [`WorkQueue::skip`].
+    pub(super) fn skip(&self, segment: usize) {
+        self.queue.skip(segment);
     }
 
     /// The predicate bound to segment `index`; the first to ask binds it, the others wait for it. Fails when the sets

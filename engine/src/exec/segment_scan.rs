@@ -51,6 +51,15 @@ pub struct ScanSource {
     pub predicate: Option<Predicate>,
 }
 
+/// Which rows of a scan come first, roughly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As the segments are listed, and each from its beginning.
+    Forward,
+    /// As the segments are listed, and each from its end.
+    Backward,
+}
+
 /// Reads selected rows of segments, some columns of them. Rows come in no order.
 ///
 /// The output partitions share one queue of work, so all of them must be run, in one process, for all rows to come.
@@ -78,10 +87,19 @@ impl SegmentScanExec {
         fetch: Option<usize>,
         target_partitions: usize,
     ) -> Self {
+        let morsels = morsel::count(source.segments.iter().map(|visible| visible.segment.num_rows()));
+        Self::with_partitions(source, projection, fetch, target_partitions.min(morsels).max(1))
+    }
+
+    /// The same on exactly so many output partitions, of which some may find nothing to do.
+    pub fn with_partitions(
+        source: Arc<ScanSource>,
+        projection: Vec<usize>,
+        fetch: Option<usize>,
+        partitions: usize,
+    ) -> Self {
         let fields = projection.iter().filter_map(|&index| source.columns.column(index)).map(arrow_field);
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let morsels = morsel::count(source.segments.iter().map(|visible| visible.segment.num_rows()));
-        let partitions = target_partitions.min(morsels).max(1);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(partitions),
@@ -102,8 +120,17 @@ impl SegmentScanExec {
         }
     }
 
+    /// The same scan on two output partitions if it has one.
+    #[must_use]
+    pub fn spread_over_two(self) -> Self {
+        match self.num_partitions() {
+            1 => Self::with_partitions(self.source, self.projection, self.fetch, 2),
+            _ => self,
+        }
+    }
+
     /// The same scan, not begun.
-    fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         Self {
             source: Arc::clone(&self.source),
             projection: self.projection.clone(),
@@ -129,6 +156,33 @@ impl SegmentScanExec {
     /// What selected rows must fulfil besides, over the output.
     pub fn condition(&self) -> Option<&Arc<dyn PhysicalExpr>> {
         self.condition.as_ref()
+    }
+
+    /// Filters that sharpen while the query runs, over the output: rows may be skipped by them, and are filtered above.
+    pub fn dynamic_filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.dynamic_filters
+    }
+
+    pub fn order(&self) -> Order {
+        match self.direction {
+            Direction::Forward => Order::Forward,
+            Direction::Backward => Order::Backward,
+        }
+    }
+
+    /// The same scan, with what else was pushed down to it.
+    #[must_use]
+    pub fn with_pushed_down(
+        self,
+        condition: Option<Arc<dyn PhysicalExpr>>,
+        dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+        order: Order,
+    ) -> Self {
+        let direction = match order {
+            Order::Forward => Direction::Forward,
+            Order::Backward => Direction::Backward,
+        };
+        Self { condition, dynamic_filters, direction, ..self }
     }
 
     /// An expression over the output, over the source's columns.
@@ -157,7 +211,8 @@ impl SegmentScanExec {
     /// The number of rows before any fetch. Exact where nothing is selected and no segment is clipped.
     fn num_rows(&self) -> Precision<usize> {
         let rows = self.source.segments.iter().map(|visible| visible.segment.num_rows()).sum();
-        if self.source.predicate.is_none() && self.condition.is_none() && self.source.segments.iter().all(is_whole) {
+        let is_exact = |visible: &VisibleSegment| is_whole(visible) && visible.segment.is_final();
+        if self.source.predicate.is_none() && self.condition.is_none() && self.source.segments.iter().all(is_exact) {
             Precision::Exact(rows)
         } else {
             Precision::Inexact(rows)

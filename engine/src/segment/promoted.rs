@@ -92,6 +92,10 @@ impl Segment for PromotedSegment {
         self.segment.num_rows()
     }
 
+    fn is_final(&self) -> bool {
+        self.segment.is_final()
+    }
+
     fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
         self.segment.time_range()
     }

@@ -8,7 +8,6 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
@@ -25,21 +24,8 @@ use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBui
 use futures::{Stream, StreamExt};
 
 use super::error_from_datafusion;
-use crate::error::{Error, Result};
-
-/// Ends the query that it was given to. Clones end the same one.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_canceled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::error::Result;
+use crate::exec::Cancel;
 
 /// Operators that may give many rows for one that they take.
 const MULTIPLYING: &[&str] = &[
@@ -54,16 +40,22 @@ const MULTIPLYING: &[&str] = &[
 /// The plan with every such point in it.
 pub(super) fn watch(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Arc<dyn ExecutionPlan>> {
     let watched = plan.transform_up(|node| {
-        let node = match node.downcast_ref::<NestedLoopJoinExec>() {
-            Some(join) if join.filter().is_some() => watch_condition(join, cancel)?,
-            _ => node,
-        };
-        if MULTIPLYING.contains(&node.name()) {
-            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _));
-        }
-        Ok(Transformed::no(node))
+        let watched = watch_node(Arc::clone(&node), cancel)?;
+        Ok(if Arc::ptr_eq(&watched, &node) { Transformed::no(node) } else { Transformed::yes(watched) })
     });
     Ok(watched.map_err(error_from_datafusion)?.data)
+}
+
+/// One operator with such points, or as it is if it needs none.
+pub(super) fn watch_node(node: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let node = match node.downcast_ref::<NestedLoopJoinExec>() {
+        Some(join) if join.filter().is_some() => watch_condition(join, cancel)?,
+        _ => node,
+    };
+    Ok(match MULTIPLYING.contains(&node.name()) {
+        true => Arc::new(CooperativeExec::new(node)),
+        false => node,
+    })
 }
 
 fn watch_condition(join: &NestedLoopJoinExec, cancel: &Cancel) -> PlanResult<Arc<dyn ExecutionPlan>> {
@@ -115,9 +107,7 @@ impl PhysicalExpr for Watched {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> PlanResult<ColumnarValue> {
-        if self.cancel.is_canceled() {
-            return Err(Error::canceled("the query was canceled").into());
-        }
+        self.cancel.check()?;
         self.inner.evaluate(batch)
     }
 

@@ -134,6 +134,16 @@ pub(super) fn lines(batches: &[RecordBatch], kind: Kind) -> Result<RecordBatch> 
         (Kind::Plan, None) if plans.len() == 1 => plans[0].1.lines().map(str::to_string).collect(),
         _ => plans.iter().flat_map(|(name, plan)| step(name, plan)).collect(),
     };
+    column(lines)
+}
+
+/// A text as lines.
+#[cfg(feature = "distributed")]
+pub(super) fn text(text: &str) -> Result<RecordBatch> {
+    column(text.lines().map(str::to_string).collect())
+}
+
+fn column(lines: Vec<String>) -> Result<RecordBatch> {
     RecordBatch::try_new(schema(), vec![Arc::new(StringArray::from(lines))])
         .map_err(|error| Error::defensive("an explanation is no text").with_source(error))
 }

@@ -70,6 +70,22 @@ impl DataSourceTable {
         }))
     }
 
+    fn scan_of(
+        &self,
+        state: &dyn Session,
+        predicate: Option<Predicate>,
+        projection: Vec<usize>,
+        limit: Option<usize>,
+    ) -> Result<SegmentScanExec> {
+        let source = self.scan_source(predicate)?;
+        let target = state.config().target_partitions();
+        let scan = SegmentScanExec::new(source, projection, limit, target);
+        match HengeOptions::of(state.config_options()).scans_elsewhere {
+            true => Ok(scan.spread_over_two()),
+            false => Ok(scan),
+        }
+    }
+
     /// What DataFusion's own operators do, on top of a scan of everything.
     fn filtered_above(
         &self,
@@ -82,8 +98,7 @@ impl DataSourceTable {
         let times = predicate.map(|predicate| Predicate::Time(predicate.times()));
         let times = times.filter(|times| times.times() != TimeRanges::all());
         let all = self.columns.shown.clone();
-        let partitions = state.config().target_partitions();
-        let scan = SegmentScanExec::new(self.scan_source(times)?, all, None, partitions);
+        let scan = self.scan_of(state, times, all, None)?;
         let filter = filters.iter().map(filter::unqualified).collect::<Result<Vec<_>>>()?;
         let Some(filter) = conjunction(filter) else { return Ok(Arc::new(scan)) };
         let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
@@ -143,8 +158,7 @@ impl TableProvider for DataSourceTable {
             return self.filtered_above(state, &projection, filters, predicate);
         }
         let projection = projection.iter().map(|&index| self.columns.shown[index]).collect();
-        let partitions = state.config().target_partitions();
-        Ok(Arc::new(SegmentScanExec::new(self.scan_source(predicate)?, projection, limit, partitions)))
+        Ok(Arc::new(self.scan_of(state, predicate, projection, limit)?))
     }
 }
 

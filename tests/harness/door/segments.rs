@@ -31,6 +31,13 @@ impl Door for Segments {
 }
 
 fn table(set: &DataSet) -> Arc<dyn TableProvider> {
+    let (_, segments) = segments_of(set);
+    let source = FixedSource::of(set.name, segments).expect("all segments have one schema");
+    Arc::new(DataSourceTable::new(set.name, Arc::new(source)))
+}
+
+/// The columns, and a segment of each batch.
+pub fn segments_of(set: &DataSet) -> (Arc<SegmentSchema>, Vec<Arc<dyn Segment>>) {
     let fields = set.batches[0].schema();
     let columns = fields.fields().iter().skip(1).map(|field| match field.name().as_str() {
         name @ ("added" | "deleted" | "delta") => ColumnSchema::metric(name, ColumnType::Long, MetricCombine::Sum),
@@ -42,6 +49,6 @@ fn table(set: &DataSet) -> Arc<dyn TableProvider> {
         let segment = MemorySegment::from_batches_with_row_index(Arc::clone(&schema), std::slice::from_ref(batch));
         Arc::new(segment.expect("the batch has the schema's columns")) as Arc<dyn Segment>
     });
-    let source = FixedSource::of(set.name, segments.collect()).expect("all segments have one schema");
-    Arc::new(DataSourceTable::new(set.name, Arc::new(source)))
+    let segments = segments.collect();
+    (schema, segments)
 }

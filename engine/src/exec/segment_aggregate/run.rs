@@ -214,7 +214,7 @@ impl Binding {
             let Some(visible) = segments.get(index) else { return Ok(live) };
             let bound = bound(&self.plan.source, &self.work, index).await?;
             match bound.at_most(visible.segment.num_rows()) {
-                0 => self.work.queue.skip(index),
+                0 => self.work.skip(index),
                 most => live.push((index, bound.about(most))),
             }
             tokio::task::consume_budget().await;
@@ -253,7 +253,7 @@ impl Shared {
     async fn fold(&self, reservation: MemoryReservation) -> Result<Option<(Table, MemoryReservation)>> {
         let mut table = Table::new(&self.plan, self.space.keys.clone(), &self.space.distinct, self.rows)?;
         let mut at = None;
-        while let Some(morsel) = self.work.queue.next(at) {
+        while let Some(morsel) = self.work.next(at)? {
             if at != Some(morsel.segment) {
                 table.open(&self.plan, morsel.segment, self.space.place(morsel.segment))?;
             }

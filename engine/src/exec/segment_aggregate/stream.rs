@@ -28,9 +28,9 @@ pub(super) struct Plan {
     pub(super) folds: Vec<Fold>,
     /// What selected rows must fulfil besides.
     pub(super) condition: Option<Computed>,
-    /// Keys, then the states of each fold.
+    /// Keys, then the states of each fold, or its result.
     pub(super) schema: SchemaRef,
-    /// How many states each fold has.
+    /// How many states each fold has. Empty where results are given out.
     pub(super) state_counts: Vec<usize>,
     pub(super) batch_size: usize,
 }
@@ -110,7 +110,11 @@ impl AggregateStream {
 
     async fn take_morsel(&mut self) -> Result<()> {
         let at = self.table.as_ref().map(|table| table.segment);
-        let Some(morsel) = self.waiting.take().or_else(|| self.work.queue.next(at)) else {
+        let morsel = match self.waiting.take() {
+            Some(morsel) => Some(morsel),
+            None => self.work.next(at)?,
+        };
+        let Some(morsel) = morsel else {
             self.ended = true;
             self.start_giving(Then::NextSegment);
             return Ok(());
@@ -124,7 +128,7 @@ impl AggregateStream {
         let segment = &self.plan.source.segments[morsel.segment].segment;
         let expected_rows = bound.at_most(segment.num_rows());
         if expected_rows == 0 {
-            self.work.queue.skip(morsel.segment);
+            self.work.skip(morsel.segment);
             return Ok(());
         }
         if self.table.is_none() {

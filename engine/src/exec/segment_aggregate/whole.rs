@@ -48,6 +48,8 @@ pub struct SegmentGroupExec {
     condition: Option<Computed>,
     /// DataFusion's plan for the same, over the same scan.
     otherwise: Arc<dyn ExecutionPlan>,
+    /// How many states each fold has in the schema; empty where results are given out.
+    state_counts: Vec<usize>,
     top: Option<Top>,
     properties: Arc<PlanProperties>,
     executions: Executions<Run>,
@@ -65,6 +67,33 @@ impl SegmentGroupExec {
         otherwise: Arc<dyn ExecutionPlan>,
     ) -> Result<Self> {
         let partitions = if keys.is_empty() { 1 } else { scan_of(&scan)?.num_partitions() };
+        Self::on(partitions, scan, keys, folds, condition, otherwise)
+    }
+
+    /// Stands in for a partial aggregation alone: of all that is scanned here, each group comes once, with its states.
+    /// `folds` are with how many states each has; none of them counts distinct values.
+    pub fn partial(
+        scan: Arc<dyn ExecutionPlan>,
+        keys: Vec<GroupKey>,
+        folds: Vec<(Fold, usize)>,
+        condition: Option<Computed>,
+        otherwise: Arc<dyn ExecutionPlan>,
+    ) -> Result<Self> {
+        let partitions = otherwise.properties().partitioning.partition_count();
+        let (folds, state_counts) = folds.into_iter().unzip();
+        let group = Self::on(partitions, scan, keys, folds, condition, otherwise)?;
+        Ok(Self { state_counts, ..group })
+    }
+
+    fn on(
+        partitions: usize,
+        scan: Arc<dyn ExecutionPlan>,
+        keys: Vec<GroupKey>,
+        folds: Vec<Fold>,
+        condition: Option<Computed>,
+        otherwise: Arc<dyn ExecutionPlan>,
+    ) -> Result<Self> {
+        scan_of(&scan)?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(otherwise.schema()),
             Partitioning::UnknownPartitioning(partitions),
@@ -78,6 +107,7 @@ impl SegmentGroupExec {
             folds,
             condition,
             otherwise,
+            state_counts: Vec::new(),
             top: None,
             properties: Arc::new(properties),
             executions: Executions::default(),
@@ -108,8 +138,14 @@ impl SegmentGroupExec {
     }
 
     fn over(&self, scan: Arc<dyn ExecutionPlan>, otherwise: Arc<dyn ExecutionPlan>) -> Result<Self> {
-        let same = Self::new(scan, self.keys.clone(), self.folds.clone(), self.condition.clone(), otherwise)?;
-        Ok(Self { top: self.top, ..same })
+        let partitions = match self.state_counts.is_empty() {
+            true if self.keys.is_empty() => 1,
+            true => scan_of(&scan)?.num_partitions(),
+            false => otherwise.properties().partitioning.partition_count(),
+        };
+        let (keys, folds, condition) = (self.keys.clone(), self.folds.clone(), self.condition.clone());
+        let same = Self::on(partitions, scan, keys, folds, condition, otherwise)?;
+        Ok(Self { top: self.top, state_counts: self.state_counts.clone(), ..same })
     }
 }
 
@@ -193,7 +229,7 @@ impl ExecutionPlan for SegmentGroupExec {
             folds: self.folds.clone(),
             condition: self.condition.clone(),
             schema: self.schema(),
-            state_counts: Vec::new(),
+            state_counts: self.state_counts.clone(),
             batch_size: context.session_config().batch_size(),
         });
         let run = self.executions.begin(partition, partitions, &context, Run::default)?;
@@ -238,11 +274,18 @@ impl Part {
             }
             let end = (given + part.plan.batch_size).min(groups.len());
             let timer = metrics.elapsed_compute().timer();
-            let batch = folded.table.results(&part.plan, &groups[given..end], &mut decoders)?;
+            let batch = part.batch(&folded, &groups[given..end], &mut decoders)?;
             drop(timer);
             metrics.record_output(batch.num_rows());
             Ok(Some((batch, (part, folded, groups, end, decoders, metrics))))
         })
+    }
+
+    fn batch(&self, folded: &Folded, groups: &[u32], decoders: &mut Vec<Values>) -> Result<arrow::array::RecordBatch> {
+        match self.plan.state_counts.is_empty() {
+            true => folded.table.results(&self.plan, groups, decoders),
+            false => folded.table.states(&self.plan, groups, decoders),
+        }
     }
 
     fn groups(&self, folded: &Folded) -> Vec<u32> {

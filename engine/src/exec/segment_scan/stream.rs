@@ -121,7 +121,11 @@ impl ScanStream {
 
     async fn take_morsel(&mut self) -> Result<()> {
         let at = self.current.as_ref().map(|current| current.index);
-        let Some(morsel) = self.waiting.take().or_else(|| self.work.queue.next(at)) else {
+        let morsel = match self.waiting.take() {
+            Some(morsel) => Some(morsel),
+            None => self.work.next(at)?,
+        };
+        let Some(morsel) = morsel else {
             self.ended = true;
             return self.flush();
         };
@@ -132,7 +136,7 @@ impl ScanStream {
             return Ok(());
         }
         if !self.is_wanted(&morsel).await? {
-            self.work.queue.skip(morsel.segment);
+            self.work.skip(morsel.segment);
             return Ok(());
         }
         if self.current.is_none() {

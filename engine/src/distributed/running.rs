@@ -1,0 +1,133 @@
+//! The queries that a worker runs for brokers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::LocalSegments;
+use super::wire::ScannedSegment;
+use crate::error::{Category, Error, Persona, Result};
+use crate::exec::{Cancel, VisibleSegment};
+use crate::model::{SegmentSchema, SegmentUid};
+use crate::segment::{PromotedSegment, Segment};
+
+/// One attempt of one query, as this process takes part in it: what all its tasks here share.
+pub(super) struct RunningQuery {
+    cancel: Cancel,
+    local: Arc<dyn LocalSegments>,
+    /// What was given out, so that all scans of the query see the same rows and nothing vanishes under them.
+    held: Mutex<HashMap<SegmentUid, Arc<dyn Segment>>>,
+}
+
+impl fmt::Debug for RunningQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningQuery").field("cancel", &self.cancel).finish_non_exhaustive()
+    }
+}
+
+impl RunningQuery {
+    pub(super) fn new(local: Arc<dyn LocalSegments>, cancel: Cancel) -> Self {
+        Self { cancel, local, held: Mutex::default() }
+    }
+
+    /// Ends its tasks in this process.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The segments of a scan, with the data source's types. Fails with `NotFound`, naming each, if any is not served
+    /// here.
+    pub(super) fn visible(
+        &self,
+        data_source: &str,
+        asked: &[ScannedSegment],
+        columns: &Arc<SegmentSchema>,
+    ) -> Result<Vec<VisibleSegment>> {
+        let (mut segments, mut missing) = (Vec::with_capacity(asked.len()), Vec::new());
+        for segment in asked {
+            match self.held(segment.uid()?)? {
+                Some(found) => segments.push(found),
+                None => missing.push(segment),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(not_served(data_source, &missing));
+        }
+        let shown = segments.into_iter().zip(asked).map(|(segment, asked)| {
+            let segment = match PromotedSegment::fits(segment.schema(), columns) {
+                true => segment,
+                false => Arc::new(PromotedSegment::new(segment, columns)?) as _,
+            };
+            asked.visible(data_source, segment)
+        });
+        shown.collect()
+    }
+}
+
+impl RunningQuery {
+    /// A segment as the query saw it first.
+    fn held(&self, uid: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
+        let mut held = self.held.lock();
+        if let Some(found) = held.get(&uid) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let found = self.local.segment(uid)?;
+        held.extend(found.iter().map(|found| (uid, Arc::clone(found))));
+        Ok(found)
+    }
+}
+
+/// Which segments a worker does not serve: their uids, for who plans again.
+pub(super) const MISSING: &str = "missing";
+
+fn not_served(data_source: &str, missing: &[&ScannedSegment]) -> Error {
+    let uids = missing.iter().filter_map(|segment| segment.uid().ok()).map(|uid| uid.to_string());
+    let message = format!("{} segments of `{data_source}` are not served there (any more)", missing.len());
+    Error::new(Category::NotFound, Persona::Operator, message)
+        .context(MISSING, uids.collect::<Vec<_>>().join(" "))
+        .retryable(true)
+}
+
+/// The queries that run in a process, by the name that their broker gave them.
+#[derive(Debug, Default)]
+pub(super) struct RunningQueries(Mutex<HashMap<String, Weak<RunningQuery>>>);
+
+impl RunningQueries {
+    /// A query's entry; the first who asks makes it. It is forgotten when nobody holds it any more.
+    pub(super) fn enter(&self, name: &str, make: impl FnOnce() -> RunningQuery) -> Arc<RunningQuery> {
+        let mut queries = self.0.lock();
+        if let Some(found) = queries.get(name).and_then(Weak::upgrade) {
+            return found;
+        }
+        queries.retain(|_, query| query.strong_count() > 0);
+        let query = Arc::new(make());
+        queries.insert(name.to_owned(), Arc::downgrade(&query));
+        query
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().values().filter(|query| query.strong_count() > 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributed::MemorySegments;
+
+    #[test]
+    fn a_query_is_known_by_its_name_for_as_long_as_somebody_holds_it() {
+        let queries = RunningQueries::default();
+        let enter = || queries.enter("q", || RunningQuery::new(Arc::new(MemorySegments::default()), Cancel::default()));
+        let (first, second) = (enter(), enter());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(queries.len(), 1);
+        first.cancel().cancel();
+        assert!(second.cancel().is_canceled());
+        drop((first, second));
+        assert_eq!(queries.len(), 0);
+        assert!(!enter().cancel().is_canceled());
+    }
+}
