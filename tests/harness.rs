@@ -8,6 +8,7 @@ pub mod process;
 pub mod proxy;
 pub mod render;
 pub mod scratch;
+pub mod servers;
 pub mod slow;
 
 use std::future::Future;

@@ -17,6 +17,7 @@ mod harness;
 mod metadata;
 mod object_storage;
 mod oracle;
+mod servers;
 mod sql;
 mod tidy;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         clients::trials(),
         cluster::trials(),
         metadata::trials(),
+        servers::trials(),
         object_storage::trials(),
         druid::trials(),
     ];

@@ -146,7 +146,7 @@ fn by_hand(database: Database) -> Result<(), Failed> {
     is(&server, SUM, "14")
 }
 
-fn segment_below(dir: &Path) -> Result<Option<PathBuf>, Failed> {
+pub fn segment_below(dir: &Path) -> Result<Option<PathBuf>, Failed> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         match path.is_dir() {
@@ -161,7 +161,7 @@ fn segment_below(dir: &Path) -> Result<Option<PathBuf>, Failed> {
     Ok(None)
 }
 
-fn tutorial(database: &Database, data_source: &str, version: &str, file: &Path) -> String {
+pub fn tutorial(database: &Database, data_source: &str, version: &str, file: &Path) -> String {
     let (start, end) = ("2013-08-01T00:00:00.000Z", "2013-08-02T00:00:00.000Z");
     let id = format!("{data_source}_{start}_{end}_{version}");
     let payload = format!(

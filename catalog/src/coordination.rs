@@ -139,6 +139,8 @@ struct Planning<'a> {
     /// All that is used, with what is wanted of it. Several may have the same bytes: those are planned once.
     used: Vec<(Arc<ViewedSegment>, u32)>,
     uids: HashSet<SegmentUid>,
+    /// What is under way, by segment; of servers that are there.
+    steps: HashMap<SegmentUid, Vec<(u32, Step)>>,
     servers: Numbers<Arc<str>>,
     tiers: Numbers<String>,
     data_sources: Numbers<String>,
@@ -168,7 +170,12 @@ pub fn decide(situation: &Situation<'_>) -> Decisions {
     planning.count_missing(&mut decisions);
     decisions.next = planning.next;
     if situation.config.pause_coordination {
-        return Decisions { wake: decisions.wake, next: decisions.next, missing: decisions.missing, ..Decisions::default() };
+        return Decisions {
+            wake: decisions.wake,
+            next: decisions.next,
+            missing: decisions.missing,
+            ..Decisions::default()
+        };
     }
     let plan = assignment::plan(&planning.cluster, &planning.limits(), situation.seed);
     planning.translate(plan, &mut decisions);
@@ -190,6 +197,7 @@ impl<'a> Planning<'a> {
             segments: Vec::new(),
             used: Vec::new(),
             uids: HashSet::new(),
+            steps: HashMap::new(),
             servers: Numbers { numbers: HashMap::new(), names: Vec::new() },
             tiers: Numbers { numbers: HashMap::new(), names: Vec::new() },
             data_sources: Numbers { numbers: HashMap::new(), names: Vec::new() },
@@ -225,6 +233,11 @@ impl<'a> Planning<'a> {
                 max_bytes: view.server.max_bytes,
                 state: state(view, instant, config),
             });
+        }
+        for ((name, uid), step) in self.situation.under_way {
+            if let Some(server) = self.servers.numbers.get(name) {
+                self.steps.entry(*uid).or_default().push((*server, *step));
+            }
         }
     }
 
@@ -280,20 +293,17 @@ impl<'a> Planning<'a> {
             let state = if is_leaving { ReplicaState::Dropping } else { ReplicaState::Served };
             replicas.push(Replica { server: *server, state });
         }
-        // What is ordered is looked up by server: there are few of them.
-        if !self.situation.under_way.is_empty() {
-            for (number, name) in (0..).zip(&self.servers.names) {
-                if replicas.iter().any(|replica| replica.server == number) {
-                    continue;
-                }
-                let state = match self.step(name, uid) {
-                    Some(Step::Loading) => ReplicaState::Loading,
-                    // Not there, but not to be chosen either.
-                    Some(Step::Failed) => ReplicaState::Dropping,
-                    Some(Step::Dropping) | None => continue,
-                };
-                replicas.push(Replica { server: number, state });
+        for (server, step) in self.steps.get(&uid).map_or(&[][..], Vec::as_slice) {
+            if replicas.iter().any(|replica| replica.server == *server) {
+                continue;
             }
+            let state = match step {
+                Step::Loading => ReplicaState::Loading,
+                // Not there, but not to be chosen either.
+                Step::Failed => ReplicaState::Dropping,
+                Step::Dropping => continue,
+            };
+            replicas.push(Replica { server: *server, state });
         }
         replicas
     }
@@ -416,7 +426,8 @@ impl<'a> Planning<'a> {
             let data_source = self.data_sources.names[held.data_source as usize].clone();
             decisions.held_back.push((data_source, held.dropped, held.of));
         }
-        decisions.frozen_tiers = plan.frozen_tiers.iter().map(|tier| self.tiers.names[*tier as usize].clone()).collect();
+        decisions.frozen_tiers =
+            plan.frozen_tiers.iter().map(|tier| self.tiers.names[*tier as usize].clone()).collect();
         decisions.unplaced = plan.unplaced;
     }
 
@@ -458,3 +469,6 @@ pub fn dropped_by<'a>(
     }
     (dropped, all)
 }
+
+#[cfg(test)]
+mod tests;

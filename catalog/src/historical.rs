@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use self::info::InfoDir;
 use crate::inventory::{Feed, FeedPage, Position};
 use crate::store::{SegmentRecord, ServerRecord};
-use crate::view::{LazySegment, OldNulls};
+use crate::view::{LazySegment, OldNulls, Reads};
 
 /// Segments fetched at one time.
 const LOADERS: usize = 4;
@@ -151,10 +151,7 @@ impl Historical {
             let is_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
             is_leaving == began_leaving && self.inner.state.lock().feed.is_current(&server.incarnation, known)
         };
-        let _ = tokio::time::timeout(wait, async {
-            while is_current() && changed.changed().await.is_ok() {}
-        })
-        .await;
+        let _ = tokio::time::timeout(wait, async { while is_current() && changed.changed().await.is_ok() {} }).await;
         let (used_bytes, _) = self.inner.options.storage.cached_bytes();
         let is_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
         let state = self.inner.state.lock();
@@ -194,7 +191,7 @@ impl Inner {
         let mut state = State::default();
         for record in info.read_all(&options.storage)? {
             let nulls = options.old_nulls.of(&record.id.data_source);
-            let segment = Arc::new(LazySegment::new(options.storage.clone(), &record, nulls));
+            let segment = Arc::new(LazySegment::new(options.storage.clone(), &record, nulls, Reads::Here));
             state.put(record, segment);
         }
         options.storage.retain_cached(&state.here.keys().copied().collect())?;
@@ -336,7 +333,7 @@ impl Inner {
     async fn fetch(self: &Arc<Self>, record: &SegmentRecord) -> Result<Arc<LazySegment>> {
         let storage = &self.options.storage;
         let nulls = self.options.old_nulls.of(&record.id.data_source);
-        let segment = Arc::new(LazySegment::new(storage.clone(), record, nulls));
+        let segment = Arc::new(LazySegment::new(storage.clone(), record, nulls, Reads::Here));
         if record.kind() == crate::timeline::GroupKind::Tombstone {
             return Ok(segment);
         }
@@ -346,7 +343,11 @@ impl Inner {
         let uid = record.uid;
         // What was fetched just now was verified on its way; then it is enough to open it.
         let checked = move || {
-            if was_here { read.verify()? } else { read.file().map(drop)? }
+            if was_here {
+                read.verify()?
+            } else {
+                read.file().map(drop)?
+            }
             this.info.add(&record)
         };
         let lost = |error| Error::runtime_failure("a background thread ended without an answer").with_source(error);

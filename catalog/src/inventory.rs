@@ -134,9 +134,7 @@ impl Feed {
                 let seq = page.last().map_or(known, |(seq, _)| *seq);
                 (seq, false, page.into_iter().map(|(_, change)| change.clone()).collect())
             }
-            None => {
-                (self.seq, true, self.served.iter().copied().map(FeedChange::Served).collect())
-            }
+            None => (self.seq, true, self.served.iter().copied().map(FeedChange::Served).collect()),
         }
     }
 
@@ -370,4 +368,4 @@ fn release(holders: &mut HashMap<SegmentUid, SmallVec<[Arc<str>; 2]>>, uid: Segm
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,7 +20,7 @@ use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-pub use lazy_segment::LazySegment;
+pub use lazy_segment::{LazySegment, Reads};
 pub use problems::{Problem, Problems};
 use schemas::SchemaCounts;
 
@@ -65,6 +65,7 @@ pub struct DataSourceView {
 pub struct View {
     storage: DeepStorage,
     old_nulls: OldNulls,
+    reads: Reads,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
     changes: watch::Sender<u64>,
@@ -90,9 +91,9 @@ struct WorkingSource {
 
 impl View {
     /// The view of what a store holds. Opens no segment.
-    pub fn new(storage: DeepStorage, old_nulls: OldNulls, snapshot: Snapshot) -> Result<Self> {
+    pub fn new(storage: DeepStorage, old_nulls: OldNulls, reads: Reads, snapshot: Snapshot) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
-        let view = Self { storage, old_nulls, shown, working, changes: watch::Sender::new(0) };
+        let view = Self { storage, old_nulls, reads, shown, working, changes: watch::Sender::new(0) };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -118,8 +119,7 @@ impl View {
     pub fn replace(&self, data_source: &str, rev: u64, used: Vec<SegmentRecord>) -> Result<()> {
         let mut working = self.working.lock();
         let source = working.timelines.entry(data_source.to_owned()).or_default();
-        let mut removed =
-            source.all().map(|s| (s.record.id.clone(), known(&s.record))).collect::<HashMap<_, _>>();
+        let mut removed = source.all().map(|s| (s.record.id.clone(), known(&s.record))).collect::<HashMap<_, _>>();
         let mut added = Vec::new();
         for record in used {
             match removed.get(&record.id) {
@@ -163,13 +163,13 @@ impl View {
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
-        let nulls = self.old_nulls.of(data_source);
+        let kind = (self.old_nulls.of(data_source), self.reads);
         let (dormant, active): (Vec<_>, Vec<_>) =
             added.into_iter().partition(|record| record.standing == Standing::Dormant);
-        let additions = active.into_iter().map(|record| source.addition(&self.storage, record, nulls)).collect();
+        let additions = active.into_iter().map(|record| source.addition(&self.storage, record, kind)).collect();
         source.timeline.apply(&removals, additions)?;
         for record in dormant {
-            let segment = viewed(&self.storage, record, nulls);
+            let segment = viewed(&self.storage, record, kind);
             source.dormant.insert(Arc::clone(&segment.id), segment);
         }
         source.rev = rev;
@@ -237,8 +237,8 @@ fn known(record: &SegmentRecord) -> (SegmentUid, Standing) {
     (record.uid, record.standing)
 }
 
-fn viewed(storage: &DeepStorage, record: SegmentRecord, nulls: Nulls) -> Arc<ViewedSegment> {
-    let segment = Arc::new(LazySegment::new(storage.clone(), &record, nulls));
+fn viewed(storage: &DeepStorage, record: SegmentRecord, (nulls, reads): (Nulls, Reads)) -> Arc<ViewedSegment> {
+    let segment = Arc::new(LazySegment::new(storage.clone(), &record, nulls, reads));
     Arc::new(ViewedSegment { segment, id: Arc::new(record.id.clone()), record })
 }
 
@@ -251,10 +251,10 @@ impl WorkingSource {
         &mut self,
         storage: &DeepStorage,
         mut record: SegmentRecord,
-        nulls: Nulls,
+        kind: (Nulls, Reads),
     ) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
-        let segment = viewed(storage, record, nulls);
+        let segment = viewed(storage, record, kind);
         Addition {
             interval: segment.id.interval,
             version: segment.id.version.as_str().into(),

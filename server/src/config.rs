@@ -22,6 +22,7 @@ pub use cluster::{ClusterConfig, Role};
 
 pub const DEFAULT_PG_PORT: u16 = 5433;
 pub const DEFAULT_HTTP_PORT: u16 = 8888;
+pub const DEFAULT_GRPC_PORT: u16 = 8889;
 /// Of the machine's memory, unless said otherwise.
 const DEFAULT_MEMORY_SHARE_PERCENT: u64 = 60;
 
@@ -162,6 +163,7 @@ pub struct Config {
     pub host: IpAddr,
     pub pg_port: u16,
     pub http_port: u16,
+    pub grpc_port: u16,
     /// Whether the ports were chosen by a person; others may be exchanged for free ones by `henge demo`.
     pub pg_port_chosen: bool,
     pub http_port_chosen: bool,
@@ -248,6 +250,7 @@ impl Options {
             host,
             pg_port: self.pg_port.unwrap_or(DEFAULT_PG_PORT),
             http_port: self.http_port.unwrap_or(DEFAULT_HTTP_PORT),
+            grpc_port: self.grpc_port.unwrap_or(DEFAULT_GRPC_PORT),
             pg_port_chosen: self.pg_port.is_some(),
             http_port_chosen: self.http_port.is_some(),
             memory_limit_bytes,
@@ -280,8 +283,7 @@ fn read(path: &PathBuf) -> Result<Options> {
         Error::invalid_input(format!("configuration file `{}` cannot be read", path.display())).with_source(error)
     })?;
     if path.extension().is_some_and(|extension| extension == "properties") {
-        return properties::read(&text)
-            .map_err(|error| error.context("file", path.display()));
+        return properties::read(&text).map_err(|error| error.context("file", path.display()));
     }
     toml::from_str(&text)
         .map_err(|error| Error::invalid_input(format!("configuration file `{}` is wrong: {error}", path.display())))
@@ -377,10 +379,7 @@ mod tests {
             Options { segment_cache, segment_cache_size, ..shared.clone() }.check().map(|config| config.cluster.cache)
         };
         let location = |dir: &str, max_bytes| CacheLocation { dir: dir.into(), max_bytes };
-        assert_eq!(
-            cache(Some("/a=1GB,/b=2GB"), None).unwrap(),
-            [location("/a", 1 << 30), location("/b", 2 << 30)]
-        );
+        assert_eq!(cache(Some("/a=1GB,/b=2GB"), None).unwrap(), [location("/a", 1 << 30), location("/b", 2 << 30)]);
         assert_eq!(cache(Some("/a"), Some("3MB")).unwrap(), [location("/a", 3 << 20)]);
         assert_eq!(cache(None, None).unwrap(), [location("henge-data/historical/segment-cache", 10 << 30)]);
         assert!(cache(Some("/a=many"), None).is_err());
@@ -436,5 +435,4 @@ mod tests {
         assert!(parse_size("many").is_err());
         assert!(parse_size("1MB").is_err());
     }
-
 }

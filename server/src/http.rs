@@ -80,12 +80,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
 }
 
 /// The same for a server of a cluster.
-pub(crate) async fn serve_node(
-    listener: TcpListener,
-    tls: Option<Tls>,
-    node: Arc<Node>,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve_node(listener: TcpListener, tls: Option<Tls>, node: Arc<Node>, shutdown: CancellationToken) {
     serve_router(listener, tls, node::router(node), shutdown).await;
 }
 

@@ -5,8 +5,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod auth;
-pub mod command;
 pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod error;
 pub mod grpc;

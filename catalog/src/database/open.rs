@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
 use crate::store::{Lease, MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
-use crate::view::{OldNulls, View};
+use crate::view::{OldNulls, Reads, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
@@ -179,7 +179,9 @@ impl DatabaseBuilder {
             (Mode::Leader, _) => self.lease,
             (Mode::Follower, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
-            (Mode::Alone, Some(_)) => Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?),
+            (Mode::Alone, Some(_)) => {
+                Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?)
+            }
         };
         store.act_under(lease.clone());
         let deep_storage =
@@ -195,8 +197,9 @@ impl DatabaseBuilder {
             store.wake_all(now).await?;
         }
         let snapshot = store.snapshot().await?;
+        let reads = if self.mode == Mode::Alone { Reads::Here } else { Reads::Elsewhere };
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
-        let view = Arc::new(View::new(storage.clone(), self.old_nulls, snapshot)?);
+        let view = Arc::new(View::new(storage.clone(), self.old_nulls, reads, snapshot)?);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,
             spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),

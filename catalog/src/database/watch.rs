@@ -92,7 +92,12 @@ impl Inner {
         for (data_source, rev) in self.store.revs().await? {
             if self.view.rev(&data_source) > rev {
                 // An older copy of the database was put in its place: nothing that is served is taken away for that.
-                tracing::error!(data_source, rev, shown = self.view.rev(&data_source), "the metadata database has gone back");
+                tracing::error!(
+                    data_source,
+                    rev,
+                    shown = self.view.rev(&data_source),
+                    "the metadata database has gone back"
+                );
                 continue;
             }
             if self.view.rev(&data_source) != rev {

@@ -34,6 +34,13 @@ impl InfoDir {
         write_durably(&self.path(record.uid), &json)
     }
 
+    /// The same without care for a power loss.
+    #[cfg(test)]
+    pub(super) fn add_unsynced(&self, record: &SegmentRecord) {
+        let json = serde_json::to_vec(record).expect("plain data");
+        fs::write(self.path(record.uid), json).expect("written");
+    }
+
     /// Forgets it. A missing record is no failure.
     pub(super) fn remove(&self, uid: SegmentUid) -> Result<()> {
         let path = self.path(uid);

@@ -15,7 +15,8 @@ impl Inner {
         let mut segments = {
             let state = self.state.lock();
             let here = state.here.values().filter(|here| here.record.kind() == GroupKind::Data);
-            here.map(|here| (here.record.id.interval.end(), here.record.uid, here.record.size_bytes)).collect::<Vec<_>>()
+            here.map(|here| (here.record.id.interval.end(), here.record.uid, here.record.size_bytes))
+                .collect::<Vec<_>>()
         };
         // What people ask for most is looked at first.
         segments.sort_unstable_by(|a, b| b.cmp(a));

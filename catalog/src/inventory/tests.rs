@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn server(name: &str, incarnation: &str) -> ServerRecord {
+pub(crate) fn server(name: &str, incarnation: &str) -> ServerRecord {
     ServerRecord {
         name: name.to_owned(),
         incarnation: incarnation.to_owned(),

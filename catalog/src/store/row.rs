@@ -9,7 +9,8 @@ use henge_engine::{Error, Result};
 use super::dialect::Fields;
 use super::payload::{Payload, from_json};
 use super::record::{
-    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, Standing, TaskRecord, UserRecord,
+    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, Standing,
+    TaskRecord, UserRecord,
 };
 
 /// Schemas by their ids.

@@ -299,7 +299,12 @@ impl<D: Dialect> SqlStore<D> {
             }
             Settlement::Use(record) => {
                 decide(&find_overlap(&mut writing, &id.data_source, &[id.interval], rev).await?)?;
-                execute(&mut writing, sql::NOTE_USED, values![now, rev, record.standing.is_dormant(), record.id.to_string()]).await?
+                execute(
+                    &mut writing,
+                    sql::NOTE_USED,
+                    values![now, rev, record.standing.is_dormant(), record.id.to_string()],
+                )
+                .await?
             }
             Settlement::Unuse(id) => execute(&mut writing, sql::NOTE_UNUSED, values![now, rev, id.to_string()]).await?,
         };

@@ -357,7 +357,10 @@ async fn segments_marked_by_hand_are_found_and_noted(fixture: &Fixture) -> Resul
     fixture.mark(&kept.id, false).await?;
     let rows = store.by_hand("").await?;
     assert!(matches!(&rows[..], [HandRow { change: Change::MarkedUnused(Ok(id)), .. }] if *id == kept.id), "{rows:?}");
-    assert!(store.begin_kill("wiki", Interval::ETERNITY, None, &HashSet::new()).await?.is_empty(), "it may be read still");
+    assert!(
+        store.begin_kill("wiki", Interval::ETERNITY, None, &HashSet::new()).await?.is_empty(),
+        "it may be read still"
+    );
     let accept = |_: &Overlap| Ok(Decision::default());
     assert_eq!(store.settle(&Settlement::Unuse(kept.id.clone()), now, &accept).await?, Some(2));
     assert_eq!(store.snapshot().await?.segments, [record(DAY, "1", 1, 1)]);

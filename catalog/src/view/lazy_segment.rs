@@ -22,12 +22,22 @@ pub struct LazySegment {
     size_bytes: u64,
     time_range: Option<(Timestamp, Timestamp)>,
     nulls: Nulls,
+    reads: Reads,
     file: OnceLock<OpenSegment>,
+}
+
+/// Whether this process reads segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    #[default]
+    Here,
+    /// Others do; this process only plans.
+    Elsewhere,
 }
 
 impl LazySegment {
     /// `nulls` matters to a segment of Druid's.
-    pub(crate) fn new(storage: DeepStorage, record: &SegmentRecord, nulls: Nulls) -> Self {
+    pub(crate) fn new(storage: DeepStorage, record: &SegmentRecord, nulls: Nulls, reads: Reads) -> Self {
         Self {
             storage,
             uid: record.uid,
@@ -38,6 +48,7 @@ impl LazySegment {
             size_bytes: record.size_bytes,
             time_range: record.time_range,
             nulls,
+            reads,
             file: OnceLock::new(),
         }
     }
@@ -49,6 +60,9 @@ impl LazySegment {
         }
         if self.load_spec == LoadSpec::Tombstone {
             return Err(Error::defensive("a tombstone has no file"));
+        }
+        if self.reads == Reads::Elsewhere {
+            return Err(Error::defensive("a segment was to be read that other servers serve"));
         }
         let path = self.storage.fetch_blocking(self.uid, &self.load_spec, Some(self.expected()))?;
         // Two threads may both open it; one result is kept.

@@ -99,7 +99,8 @@ impl SegmentCache {
             (location.max_bytes.saturating_sub(placed.used_bytes[index]), std::cmp::Reverse(index))
         };
         let best = self.locations.iter().enumerate().map(free).max();
-        let Some((free_bytes, std::cmp::Reverse(location))) = best.filter(|(free_bytes, _)| *free_bytes >= bytes) else {
+        let Some((free_bytes, std::cmp::Reverse(location))) = best.filter(|(free_bytes, _)| *free_bytes >= bytes)
+        else {
             let free_bytes = best.map_or(0, |(free_bytes, _)| free_bytes);
             return Err(Error::capacity_exceeded(format!(
                 "the segment cache has no room for {bytes} bytes: {free_bytes} are free in its emptiest location; raise \

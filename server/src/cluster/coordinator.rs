@@ -66,6 +66,8 @@ pub(super) struct State {
     confirmed: Vec<String>,
     latest: Run,
     seed: u64,
+    /// Which start of each server was given orders last.
+    incarnations: HashMap<String, String>,
     /// The servers' states as of the last run.
     servers: Vec<(String, bool)>,
     next: Option<Timestamp>,
@@ -313,14 +315,22 @@ impl Inner {
     async fn publish(&self, decisions: &Decisions) -> Result<()> {
         let mut failed = Ok(());
         for (data_source, ids) in &decisions.wake {
-            tracing::info!(data_source, segments = ids.len(), "all of a publication is served; queries see it from now on");
+            tracing::info!(
+                data_source,
+                segments = ids.len(),
+                "all of a publication is served; queries see it from now on"
+            );
             failed = failed.and(self.database.set_standing(data_source, ids, Standing::Active).await);
         }
         for (data_source, ids) in &decisions.sleep {
             failed = failed.and(self.database.set_standing(data_source, ids, Standing::Dormant).await);
         }
         for (data_source, ids) in &decisions.mark_unused {
-            tracing::info!(data_source, segments = ids.len(), "marked unused: dropped by rules, or hidden by newer ones");
+            tracing::info!(
+                data_source,
+                segments = ids.len(),
+                "marked unused: dropped by rules, or hidden by newer ones"
+            );
             failed = failed.and(self.database.mark_segments_unused(data_source, ids).await);
             self.state.lock().confirmed.retain(|confirmed| confirmed != data_source);
         }
@@ -334,7 +344,20 @@ impl Inner {
         {
             let inventory = self.watcher.inventory();
             let mut state = self.state.lock();
-            state.under_way.retain(|(server, uid), (step, since)| {
+            let State { under_way, incarnations, .. } = &mut *state;
+            let mut started_anew = Vec::new();
+            for view in inventory.servers() {
+                let incarnation = &view.server.incarnation;
+                if incarnations.get(&view.server.name) != Some(incarnation) {
+                    incarnations.insert(view.server.name.clone(), incarnation.clone());
+                    started_anew.push(view.server.name.as_str());
+                }
+            }
+            under_way.retain(|(server, uid), (step, since)| {
+                // What it was told before it started anew it does not know.
+                if started_anew.contains(&server.as_ref()) {
+                    return false;
+                }
                 let is_served = inventory.holders(*uid).contains(server);
                 match step {
                     Step::Loading if is_served => return false,

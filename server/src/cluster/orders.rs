@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use henge_catalog::coordination::{Decisions, Step};
 use henge_catalog::historical::Orders;
-use henge_catalog::inventory::SUSPECT;
+use henge_catalog::inventory::{Health, Position, SUSPECT};
 use henge_catalog::store::{SegmentRecord, ServerRecord};
 use henge_catalog::view::ViewedSegment;
 use henge_engine::Result;
@@ -34,7 +35,7 @@ impl Inner {
         for (server, uids) in &decisions.drops {
             self.note(server, uids.iter().copied(), Step::Dropping);
         }
-        let seen = Shown { revs: self.database.view().revs(), positions: self.watcher.inventory().positions() };
+        let seen = Shown { revs: self.database.view().revs(), positions: self.alive_positions() };
         let inner = Arc::clone(self);
         self.spawn(async move {
             if inner.brokers_have_seen(&seen).await {
@@ -48,6 +49,13 @@ impl Inner {
                 inner.unnote(&server, uids);
             }
         });
+    }
+
+    /// What each server that answers had told last: drops count on those only.
+    fn alive_positions(&self) -> BTreeMap<String, Position> {
+        let (inventory, now) = (self.watcher.inventory(), Instant::now());
+        let alive = inventory.servers().filter(|view| view.health(now) == Health::Alive);
+        alive.map(|view| (view.server.name.clone(), view.position())).collect()
     }
 
     fn note(&self, server: &Arc<str>, uids: impl Iterator<Item = SegmentUid>, step: Step) {

@@ -62,7 +62,8 @@ impl Peers {
     /// What a historical serves that `known` does not have; waits a moment if there is nothing.
     pub async fn feed(&self, server: &ServerRecord, known: &Position) -> Result<FeedPage> {
         let url = url(server, "segments");
-        let request = self.impatient.get(url).query(&[("incarnation", &known.incarnation)]).query(&[("seq", known.seq)]);
+        let request =
+            self.impatient.get(url).query(&[("incarnation", &known.incarnation)]).query(&[("seq", known.seq)]);
         self.answer(server, request).await
     }
 
@@ -83,9 +84,13 @@ impl Peers {
             None => request,
         };
         let unreachable = |error| {
-            Error::new(Category::ServiceUnavailable, Persona::Operator, format!("server `{}` does not answer", server.name))
-                .retryable(true)
-                .with_source(error)
+            Error::new(
+                Category::ServiceUnavailable,
+                Persona::Operator,
+                format!("server `{}` does not answer", server.name),
+            )
+            .retryable(true)
+            .with_source(error)
         };
         let response = request.send().await.map_err(unreachable)?;
         if !response.status().is_success() {

@@ -71,6 +71,14 @@ pub(super) struct Ingest {
     /// Keep the rows that could not be read in this file
     #[arg(long, value_name = "FILE")]
     bad_rows: Option<PathBuf>,
+    /// Have a cluster ingest: any of its brokers or coordinators, by its HTTP port. Files are read by the coordinator
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "bad_rows")]
+    server: Option<String>,
+    /// Name to log in with at the server
+    #[arg(long, value_name = "NAME", requires = "server")]
+    user: Option<String>,
+    #[arg(long, env = "HENGE_PASSWORD", hide = true, hide_env_values = true)]
+    password: Option<String>,
     #[command(flatten)]
     options: Options,
 }
@@ -79,6 +87,14 @@ impl Ingest {
     pub(super) fn run(self) -> Result<()> {
         let spec = self.ingestion_spec()?;
         let bad_rows = self.bad_rows.clone();
+        if let Some(server) = &self.server {
+            let login = Login::of(self.user.clone(), self.password.clone());
+            let runtimes = Runtimes::new(1)?;
+            let work = async { remote::ingest(&remote::leader(server, &login).await?, &login, &absolute(spec)?).await };
+            let report = runtimes.wire.block_on(work);
+            runtimes.end();
+            return say(&summary(&report?));
+        }
         let config = self.options.resolve()?;
         let runtimes = Runtimes::new(config.threads.get())?;
         let report = runtimes.wire.block_on(ingest(&config, spec, bad_rows));

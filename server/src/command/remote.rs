@@ -45,11 +45,38 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// As somebody said.
+    pub(super) fn of(user: Option<String>, password: Option<String>) -> Self {
+        Self { user: user.unwrap_or_else(|| DATABASE.to_string()), password }
+    }
+
     /// Whoever may read the data directory may ask the server that has it.
     pub(super) fn local(config: &Config) -> Self {
         match Token::find(&config.data_dir) {
             Some(token) => Self { user: LOCAL_USER.to_string(), password: Some(token) },
             None => Self { user: DATABASE.to_string(), password: None },
+        }
+    }
+}
+
+/// Where the server is that runs tasks, as another one says.
+pub(super) async fn leader(server: &str, login: &Login) -> Result<String> {
+    let mut request = reqwest::Client::new().get(format!("http://{server}/druid/coordinator/v1/leader"));
+    if let Some(password) = &login.password {
+        request = request.basic_auth(&login.user, Some(password));
+    }
+    let failed = |error: reqwest::Error| {
+        Error::invalid_input(format!("no server answers at {server}; name a broker or coordinator by its HTTP port"))
+            .with_source(error)
+    };
+    let response = request.send().await.map_err(failed)?;
+    let (is_ok, text) = (response.status().is_success(), response.text().await.map_err(failed)?);
+    match text.trim().strip_prefix("http://").filter(|_| is_ok) {
+        Some(leader) => Ok(leader.to_string()),
+        None => {
+            let body: Value = serde_json::from_str(&text).unwrap_or_default();
+            let words = body["errorMessage"].as_str().unwrap_or("it does not know who leads");
+            Err(Error::invalid_input(format!("the server at {server}: {words}")))
         }
     }
 }

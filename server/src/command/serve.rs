@@ -60,12 +60,14 @@ async fn serve_cluster(config: &Config, runtimes: &Runtimes) -> Result<()> {
     };
     let roles = config.cluster.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut text = format!("Henge is {roles} of a cluster");
-    for (name, address) in [("PostgreSQL:", server.pg), ("HTTP:      ", Some(server.http)), ("gRPC:      ", server.grpc)] {
+    for (name, address) in
+        [("PostgreSQL:", server.pg), ("HTTP:      ", Some(server.http)), ("gRPC:      ", server.grpc)]
+    {
         if let Some(address) = address {
             text = format!("{text}\n{name} {address}");
         }
     }
-    say(&text)?;
+    say(&format!("{text}\nReady."))?;
     interruption.wait().await;
     tokio::select! {
         () = server.stop(config.cluster.drain_timeout) => {}

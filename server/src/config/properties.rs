@@ -178,7 +178,11 @@ impl Properties {
     fn storage(&mut self, options: &mut Options) -> Result<()> {
         let kind = self.take(&["druid.storage.type"]);
         let is_local = self.take(&["druid.pusher.local"]).as_deref() == Some("true");
-        let dir = self.take(&["druid.storage.storageDirectory", "druid.storage.local.storageDirectory", "druid.pusher.local.storageDirectory"]);
+        let dir = self.take(&[
+            "druid.storage.storageDirectory",
+            "druid.storage.local.storageDirectory",
+            "druid.pusher.local.storageDirectory",
+        ]);
         let bucket = self.take(&["druid.storage.bucket", "druid.pusher.s3.bucket", "druid.storage.container"]);
         let prefix = self.take(&["druid.storage.baseKey", "druid.pusher.s3.baseKey", "druid.storage.prefix"]);
         let scheme = match (kind.as_deref(), is_local) {
@@ -290,7 +294,9 @@ druid.processing.numThreads=1
         assert_eq!(options.stores.len(), 2);
         assert!(!format!("{options:?}").contains("hush"));
         let notes = options.notes.join("\n");
-        for words in ["`druid.zk.service.host` is not used: no ZooKeeper", "`com.metamx.emitter.logging`", "segmentTable"] {
+        for words in
+            ["`druid.zk.service.host` is not used: no ZooKeeper", "`com.metamx.emitter.logging`", "segmentTable"]
+        {
             assert!(notes.contains(words), "{notes}");
         }
         assert_eq!(options.notes.len(), 6);
@@ -315,7 +321,10 @@ druid.processing.numThreads=1
         assert_eq!(options.segment_cache.as_deref(), Some("/a=10g,/b=20"));
         assert_eq!((options.tier.as_deref(), options.http_port), (Some("hot"), Some(8083)));
         assert_eq!(options.kill_unused_after.as_deref(), Some("P30D"));
-        assert_eq!(options.notes, ["`druid.extensions.loadList` is not used: there are no extensions: everything is built in"]);
+        assert_eq!(
+            options.notes,
+            ["`druid.extensions.loadList` is not used: there are no extensions: everything is built in"]
+        );
         let error = options.check().unwrap_err().to_string();
         assert!(error.contains("--cluster-secret"), "{error}");
     }

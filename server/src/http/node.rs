@@ -235,11 +235,7 @@ fn scheme(server: &ServerRecord) -> &'static str {
 }
 
 fn no_leader() -> Error {
-    Error::new(
-        Category::ServiceUnavailable,
-        Persona::User,
-        "no coordinator leads just now; try again in a few seconds",
-    )
+    Error::new(Category::ServiceUnavailable, Persona::User, "no coordinator leads just now; try again in a few seconds")
 }
 
 /// Whatever is no business of the server as such goes to the role it is for, here or elsewhere.

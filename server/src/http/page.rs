@@ -54,9 +54,7 @@ fn of_cluster(coordinator: &Coordinator) -> String {
         format!("<tr><td>{name}<td>{tier}<td>{health}<td>{}<td>{used} of {max} MB", view.served().len())
     });
     let rows = rows.collect::<String>();
-    page += &format!(
-        "<h2>Where?</h2><table><tr><th>Historical<th>Tier<th>State<th>Segments<th>Cache{rows}</table>"
-    );
+    page += &format!("<h2>Where?</h2><table><tr><th>Historical<th>Tier<th>State<th>Segments<th>Cache{rows}</table>");
     let run = coordinator.latest();
     for (data_source, dropped, of) in &run.held_back {
         page += &format!(

@@ -9,8 +9,9 @@ use henge_catalog::historical::{Historical, HistoricalOptions};
 use henge_catalog::store::{MetadataStore, MetadataUrl, ServerRecord};
 use henge_catalog::view::OldNulls;
 use henge_catalog::{Clock, Database, DatabaseBuilder, SystemClock};
-use henge_engine::distributed::PLAN_VERSION;
+use henge_engine::distributed::{BrokerParts, LocalSegments, MemorySegments, PLAN_VERSION, QueryWorker, WorkerUrl};
 use henge_engine::model::SegmentUid;
+use henge_engine::session::{Runtime, RuntimeOptions};
 use henge_engine::storage::{DeepStorage, DeepStorageUrl};
 use henge_engine::{Error, Result};
 use tokio::runtime::Handle;
@@ -20,12 +21,15 @@ use tokio_util::sync::CancellationToken;
 use super::all::{bind, local};
 use super::{broker, coordinator};
 use crate::auth::tls::Tls;
-use crate::cluster::{CoordinatorOptions, Peers, Registration, Watcher};
+use crate::cluster::{CoordinatorOptions, Peers, Registration, ServedPlacement, ServedSegments, Watcher};
 use crate::config::{Config, Role};
+use crate::grpc::{self, PeerSecurity};
 use crate::http::{self, Node};
 
 /// A metadata database that cannot be reached is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
+/// While this server ends, it is looked this often whether queries still run.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A running server of a cluster. Dropping it without [`ClusterServer::stop`] ends it like a crash would.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub struct ClusterServer {
     pub pg: Option<SocketAddr>,
     pub grpc: Option<SocketAddr>,
     node: Arc<Node>,
+    worker: Option<Arc<QueryWorker>>,
     historical: Option<Historical>,
     watcher: Option<Watcher>,
     broker: Option<Database>,
@@ -62,6 +67,11 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         false => None,
     };
     server.pg_port = pg.as_ref().map(local).transpose()?.map(|address| address.port());
+    let grpc = match cluster.has(Role::Historical) || cluster.has(Role::Broker) {
+        true => Some(bind(config.host, config.grpc_port, "--grpc-port", false).await?),
+        false => None,
+    };
+    server.grpc_port = grpc.as_ref().map(local).transpose()?.map(|address| address.port());
     let peers = Peers::new(cluster.secret.clone())?;
     // A historical serves what it has while the metadata database is away; the others need it.
     let store = match cluster.roles == [Role::Historical] {
@@ -69,18 +79,14 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         false => Some(until_open(&metadata).await?),
     };
     let watcher = store.as_ref().map(|store| Watcher::start(Arc::clone(store), peers.clone()));
-    let node = Node::new(
-        server.clone(),
-        cluster.roles.clone(),
-        cluster.secret.clone(),
-        historical.clone(),
-        watcher.clone(),
-    );
+    let node =
+        Node::new(server.clone(), cluster.roles.clone(), cluster.secret.clone(), historical.clone(), watcher.clone());
     let mut this = ClusterServer {
         http: local(&http)?,
         pg: pg.as_ref().map(local).transpose()?,
-        grpc: None,
+        grpc: grpc.as_ref().map(local).transpose()?,
         node: Arc::clone(&node),
+        worker: None,
         historical,
         watcher,
         broker: None,
@@ -91,8 +97,44 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         shutdown: (CancellationToken::new(), CancellationToken::new()),
     };
     this.doors.spawn(http::serve_node(http, tls.clone(), Arc::clone(&node), this.shutdown.1.clone()));
-    if let (Some(pg), Some(address)) = (pg, this.pg) {
-        let database = broker::open(builder(config, "broker")).await?;
+    let channels = grpc::Peers::new(
+        PeerSecurity { secret: cluster.secret.as_ref().map(|secret| secret.text().to_owned()), tls: None },
+        Handle::current(),
+    )?;
+    let mut broker = match cluster.has(Role::Broker) {
+        true => Some(broker::open(builder(config, "broker")).await?),
+        false => None,
+    };
+    if let (Some(listener), Some(address)) = (grpc, this.grpc) {
+        let runtime = match &broker {
+            Some(database) => Arc::clone(database.runtime()),
+            None => worker_runtime(config)?,
+        };
+        let segments: Arc<dyn LocalSegments> = match &this.historical {
+            Some(historical) => Arc::new(ServedSegments(historical.clone())),
+            None => Arc::new(MemorySegments::default()),
+        };
+        let worker = QueryWorker::new(&runtime, segments, Arc::clone(&channels) as _);
+        if let (Some(database), Some(watcher)) = (broker.take(), &this.watcher) {
+            let parts = BrokerParts {
+                placement: Arc::new(ServedPlacement(watcher.clone())),
+                channels: Arc::clone(&channels) as _,
+                worker: Arc::clone(&worker),
+                url: url(&server, address)?,
+            };
+            let runtime = database.runtime().broker(parts, rand::random())?;
+            broker = Some(database.with_runtime(runtime));
+        }
+        let serving = (Arc::clone(&worker), queries.clone(), this.shutdown.1.clone());
+        this.doors.spawn(async move {
+            let (worker, queries, shutdown) = serving;
+            if let Err(error) = grpc::serve(listener, worker, channels, &queries, shutdown).await {
+                tracing::error!(%error, "the gRPC door closed");
+            }
+        });
+        this.worker = Some(worker);
+    }
+    if let (Some(pg), Some(address), Some(database)) = (pg, this.pg, broker) {
         let (work, shutdown) = ((queries, &mut this.doors), (tls.clone(), this.shutdown.1.clone()));
         broker::start(config, &database, &node, (pg, address), work, shutdown).await?;
         if let Some(watcher) = &this.watcher {
@@ -102,10 +144,8 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
     }
     if let (true, Some(store), Some(watcher)) = (cluster.has(Role::Coordinator), &store, &this.watcher) {
         let config = config.clone();
-        let options = CoordinatorOptions {
-            replace_after: cluster.replace_after,
-            kill_unused_after: cluster.kill_unused_after,
-        };
+        let options =
+            CoordinatorOptions { replace_after: cluster.replace_after, kill_unused_after: cluster.kill_unused_after };
         this.working.spawn(coordinator::run(coordinator::Parts {
             trusts: config.trusts,
             builder: Box::new(move || builder(&config, "coordinator")),
@@ -141,7 +181,16 @@ impl ClusterServer {
         if let Some(historical) = &self.historical {
             historical.leave().await;
         }
-        let _ = drain_timeout;
+        if let Some(worker) = &self.worker {
+            let idle = async {
+                while worker.num_running() > 0 {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(drain_timeout, idle).await.is_err() {
+                tracing::warn!("queries still run; they end with the process");
+            }
+        }
         while self.working.join_next().await.is_some() {}
         self.shutdown.1.cancel();
         while self.doors.join_next().await.is_some() {}
@@ -155,6 +204,33 @@ impl ClusterServer {
             historical.close().await;
         }
     }
+}
+
+/// Where other servers send parts of queries to.
+fn url(server: &ServerRecord, address: SocketAddr) -> Result<WorkerUrl> {
+    let host = server.name.rsplit_once(':').map_or(server.name.as_str(), |(host, _)| host);
+    let scheme = if server.is_encrypted { "https" } else { "http" };
+    let url = format!("{scheme}://{host}:{}", address.port());
+    url.parse().map_err(|error| {
+        Error::invalid_input(format!("`{url}` is no address; see `--advertise-host`")).with_source(error)
+    })
+}
+
+/// What a historical computes with.
+fn worker_runtime(config: &Config) -> Result<Arc<Runtime>> {
+    let tmp = config.data_dir.join("historical/tmp");
+    let failed =
+        |error: std::io::Error| Error::runtime_failure(format!("could not use `{}`", tmp.display())).with_source(error);
+    match std::fs::remove_dir_all(&tmp) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => std::fs::create_dir_all(&tmp).map_err(failed)?,
+    }
+    Runtime::new(RuntimeOptions {
+        memory_limit_bytes: config.memory_limit_bytes,
+        spill_dir: Some(tmp),
+        target_partitions: Some(config.threads),
+        ..RuntimeOptions::default()
+    })
 }
 
 fn record(config: &Config, http_port: u16) -> ServerRecord {

@@ -24,9 +24,8 @@ fn wanted(coordinator: &Coordinator) -> Vec<(Arc<ViewedSegment>, bool)> {
     let view = coordinator.database().view();
     let active = view.segments().into_iter().map(|(segment, is_hidden)| (segment, is_hidden, true));
     let dormant = view.dormant().into_iter().map(|(segment, is_hidden)| (segment, is_hidden, false));
-    let wanted = active.chain(dormant).filter(|(segment, is_hidden, _)| {
-        !is_hidden && segment.record.kind() == GroupKind::Data
-    });
+    let wanted =
+        active.chain(dormant).filter(|(segment, is_hidden, _)| !is_hidden && segment.record.kind() == GroupKind::Data);
     wanted.map(|(segment, _, is_active)| (segment, is_active)).collect()
 }
 
@@ -52,15 +51,14 @@ pub(super) fn load_status(coordinator: &Coordinator, detail: &Detail) -> Value {
     match (&detail.simple, &detail.full) {
         (_, Some(_)) => json!(coordinator.latest().missing),
         (Some(_), None) => loaded.into_iter().map(|(name, (_, missing))| (name, json!(missing))).collect(),
-        (None, None) => {
-            loaded.into_iter().map(|(name, (all, missing))| (name, super::status(all, missing))).collect()
-        }
+        (None, None) => loaded.into_iter().map(|(name, (all, missing))| (name, super::status(all, missing))).collect(),
     }
 }
 
 pub(super) fn load_status_of(coordinator: &Coordinator, name: &str) -> Result<Value> {
-    let (all, missing) =
-        loaded(coordinator).remove(name).ok_or_else(|| Error::not_found(format!("there is no data source `{name}`")))?;
+    let (all, missing) = loaded(coordinator)
+        .remove(name)
+        .ok_or_else(|| Error::not_found(format!("there is no data source `{name}`")))?;
     Ok(json!({ name: super::status(all, missing) }))
 }
 
@@ -72,8 +70,12 @@ fn by_uid(coordinator: &Coordinator) -> BTreeMap<SegmentUid, Arc<ViewedSegment>>
 /// What each historical is loading and dropping.
 pub(super) fn load_queue(coordinator: &Coordinator, detail: &Detail) -> Value {
     let known = by_uid(coordinator);
-    let mut queues: BTreeMap<String, [Vec<SegmentUid>; 2]> =
-        coordinator.watcher().inventory().servers().map(|view| (view.server.name.clone(), Default::default())).collect();
+    let mut queues: BTreeMap<String, [Vec<SegmentUid>; 2]> = coordinator
+        .watcher()
+        .inventory()
+        .servers()
+        .map(|view| (view.server.name.clone(), Default::default()))
+        .collect();
     for (server, uid, step) in coordinator.under_way() {
         let [loads, drops] = queues.entry(server.to_string()).or_default();
         match step {

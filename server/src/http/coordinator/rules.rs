@@ -89,8 +89,8 @@ pub(super) async fn set(
         .into());
     }
     let store = coordinator.database().store();
-    let payload = serde_json::to_string(&rules)
-        .map_err(|error| Error::defensive("rules are not JSON").with_source(error))?;
+    let payload =
+        serde_json::to_string(&rules).map_err(|error| Error::defensive("rules are not JSON").with_source(error))?;
     let audit = audit(&headers, login, &name, KIND, payload, store.now().await?);
     store.set_rules(&name, &rules, &audit).await?;
     for (data_source, ..) in &dropped {
