@@ -142,7 +142,7 @@ fn what_is_hidden_is_marked_unused_and_dropped_only_then() {
     little.settle();
     little.active = vec![(Arc::clone(&old), true), (Arc::clone(&new), false)];
     let decisions = little.settle();
-    assert_eq!(decisions.mark_unused["wiki"], [old.record.id.clone()]);
+    assert_eq!(decisions.mark_unused["wiki"], std::slice::from_ref(&old.record.id));
     assert!(little.inventory.holders(old.record.uid).len() == 1, "it is used still");
     little.active.remove(0);
     little.settle();
@@ -188,7 +188,7 @@ fn a_rule_that_wants_a_segment_nowhere_lets_it_sleep() {
     little.settle();
     let nowhere = serde_json::from_str(r#"{"type":"loadForever","tieredReplicants":{}}"#).expect("a rule");
     little.rules.insert("wiki".to_owned(), vec![nowhere]);
-    assert_eq!(little.decide().sleep["wiki"], [segment.record.id.clone()]);
+    assert_eq!(little.decide().sleep["wiki"], std::slice::from_ref(&segment.record.id));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn the_silent_are_replaced_after_a_while() {
         little.hear();
         let decisions = little.decide();
         let has_loads = !decisions.loads.is_empty();
-        let had = silent.1.len() > 0;
+        let had = !silent.1.is_empty();
         assert_eq!(has_loads, expects && had, "after {seconds} s more");
         little.instant -= Duration::from_secs(seconds);
     }

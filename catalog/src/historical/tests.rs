@@ -200,6 +200,7 @@ async fn damage_is_noticed_and_repaired() -> Result<()> {
 /// Not run by default: `cargo test --workspace -- --ignored hundred_thousand`.
 #[tokio::test]
 #[ignore = "a measurement"]
+#[allow(clippy::print_stdout, reason = "it is what is measured")]
 async fn hundred_thousand_cached_segments_are_announced_soon() -> Result<()> {
     let place = Place::new()?;
     let record = place.segments().await?.remove(0);

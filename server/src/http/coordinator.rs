@@ -5,7 +5,7 @@
 mod cluster;
 mod rules;
 
-pub(super) use cluster::loaded;
+pub(super) use cluster::progress;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

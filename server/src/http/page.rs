@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Html;
 
 use super::Api;
-use super::coordinator::loaded;
+use super::coordinator::progress;
 use crate::cluster::Coordinator;
 use crate::pg_catalog::DATABASE;
 
@@ -40,7 +40,7 @@ fn of_cluster(coordinator: &Coordinator) -> String {
          <h1>Henge {}</h1><p>This coordinator leads.</p>",
         env!("CARGO_PKG_VERSION")
     );
-    let rows = loaded(coordinator).into_iter().map(|(name, (all, missing))| {
+    let rows = progress(coordinator).into_iter().map(|(name, (all, missing))| {
         let percent = 100.0 * (all - missing) as f64 / all.max(1) as f64;
         format!("<tr><td>{}<td>{all}<td>{percent:.1} %", escaped(&name))
     });

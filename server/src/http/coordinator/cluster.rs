@@ -30,7 +30,7 @@ fn wanted(coordinator: &Coordinator) -> Vec<(Arc<ViewedSegment>, bool)> {
 }
 
 /// How many segments of each data source there are, and how many of them queries cannot have.
-pub(crate) fn loaded(coordinator: &Coordinator) -> BTreeMap<String, (usize, usize)> {
+pub(crate) fn progress(coordinator: &Coordinator) -> BTreeMap<String, (usize, usize)> {
     let segments = wanted(coordinator);
     let inventory = coordinator.watcher().inventory();
     let mut loaded: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -43,11 +43,11 @@ pub(crate) fn loaded(coordinator: &Coordinator) -> BTreeMap<String, (usize, usiz
 }
 
 pub(super) fn names(coordinator: &Coordinator) -> Vec<String> {
-    loaded(coordinator).into_keys().collect()
+    progress(coordinator).into_keys().collect()
 }
 
 pub(super) fn load_status(coordinator: &Coordinator, detail: &Detail) -> Value {
-    let loaded = loaded(coordinator);
+    let loaded = progress(coordinator);
     match (&detail.simple, &detail.full) {
         (_, Some(_)) => json!(coordinator.latest().missing),
         (Some(_), None) => loaded.into_iter().map(|(name, (_, missing))| (name, json!(missing))).collect(),
@@ -56,7 +56,7 @@ pub(super) fn load_status(coordinator: &Coordinator, detail: &Detail) -> Value {
 }
 
 pub(super) fn load_status_of(coordinator: &Coordinator, name: &str) -> Result<Value> {
-    let (all, missing) = loaded(coordinator)
+    let (all, missing) = progress(coordinator)
         .remove(name)
         .ok_or_else(|| Error::not_found(format!("there is no data source `{name}`")))?;
     Ok(json!({ name: super::status(all, missing) }))
@@ -189,6 +189,6 @@ pub(super) fn add_tiers(coordinator: &Coordinator, name: &str, described: &mut V
     }
     let replicated: u64 = tiers.values().map(|(_, bytes)| bytes).sum();
     described["segments"]["replicatedSize"] = json!(replicated);
-    let tier = |(tier, (count, bytes))| (tier, json!({ "segmentCount": count, "size": bytes }));
+    let tier = |(tier, (count, bytes)): (String, (u64, u64))| (tier, json!({ "segmentCount": count, "size": bytes }));
     described["tiers"] = tiers.into_iter().map(tier).collect();
 }
