@@ -10,6 +10,7 @@ pub mod database;
 pub mod lease;
 pub mod provider;
 pub mod publish;
+pub mod realtime;
 pub mod rule;
 pub mod store;
 pub mod timeline;

@@ -4,14 +4,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use henge_engine::Result;
-use henge_engine::model::ColumnRole;
+use henge_engine::model::{ColumnRole, SegmentId};
 
 use super::super::SystemRows;
 use super::{batch, longs, schema_of, texts};
 use crate::store::SegmentRecord;
-use crate::view::View;
+use crate::view::{LiveGranule, View, ViewedSegment};
 
-/// `sys.segments`: the used segments.
+/// `sys.segments`: the used segments, and rows that are not published yet by their granules.
 #[derive(Debug)]
 pub(super) struct Segments(pub(super) Arc<View>);
 
@@ -42,30 +42,54 @@ impl SystemRows for Segments {
     }
 
     async fn rows(&self) -> Result<RecordBatch> {
-        let rows = self.0.segments();
+        let published = self.0.segments().into_iter().map(|(segment, hidden)| Row {
+            id: segment.record.id.clone(),
+            num_rows: segment.record.num_rows,
+            hidden,
+            published: Some(segment),
+        });
+        let live = self.0.live_granules().into_iter().map(|LiveGranule { id, num_rows }| Row {
+            id,
+            num_rows,
+            hidden: false,
+            published: None,
+        });
+        let rows = published.chain(live).collect::<Vec<_>>();
+        let record = |row: &Row, value: fn(&SegmentRecord) -> Option<String>| {
+            row.published.as_ref().and_then(|segment| value(&segment.record))
+        };
         let columns = vec![
-            texts(&rows, |(s, _)| Some(s.id.to_string())),
-            texts(&rows, |(s, _)| Some(&s.id.data_source)),
-            texts(&rows, |(s, _)| Some(s.id.interval.start().to_string())),
-            texts(&rows, |(s, _)| Some(s.id.interval.end().to_string())),
-            longs(&rows, |(s, _)| Some(s.record.size_bytes)),
-            texts(&rows, |(s, _)| Some(&s.id.version)),
-            longs(&rows, |(s, _)| Some(s.id.partition.into())),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
-            longs(&rows, |(s, _)| Some(s.record.num_rows)),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
-            longs(&rows, |_| Some(1)),
-            longs(&rows, |(_, hidden)| Some(u64::from(!hidden))),
-            longs(&rows, |_| Some(0)),
-            longs(&rows, |(_, hidden)| Some(u64::from(*hidden))),
-            texts(&rows, |(s, _)| serde_json::to_string(&s.record.shard_spec).ok()),
-            texts(&rows, |(s, _)| names(&s.record, |role| *role == ColumnRole::Dimension)),
-            texts(&rows, |(s, _)| names(&s.record, |role| matches!(role, ColumnRole::Metric(_)))),
+            texts(&rows, |row| Some(row.id.to_string())),
+            texts(&rows, |row| Some(&row.id.data_source)),
+            texts(&rows, |row| Some(row.id.interval.start().to_string())),
+            texts(&rows, |row| Some(row.id.interval.end().to_string())),
+            longs(&rows, |row| Some(row.published.as_ref().map_or(0, |segment| segment.record.size_bytes))),
+            texts(&rows, |row| Some(&row.id.version)),
+            longs(&rows, |row| Some(row.id.partition.into())),
+            longs(&rows, |row| Some(u64::from(!row.hidden))),
+            longs(&rows, |row| Some(row.num_rows)),
+            longs(&rows, |row| Some(u64::from(!row.hidden))),
+            longs(&rows, |row| Some(u64::from(row.published.is_some()))),
+            longs(&rows, |row| Some(u64::from(!row.hidden))),
+            longs(&rows, |row| Some(u64::from(row.published.is_none()))),
+            longs(&rows, |row| Some(u64::from(row.hidden))),
+            texts(&rows, |row| record(row, |record| serde_json::to_string(&record.shard_spec).ok())),
+            texts(&rows, |row| record(row, |record| names(record, |role| *role == ColumnRole::Dimension))),
+            texts(&rows, |row| record(row, |record| names(record, |role| matches!(role, ColumnRole::Metric(_))))),
             texts(&rows, |_| None::<String>),
             longs(&rows, |_| Some(1)),
         ];
         batch(self.schema(), columns)
     }
+}
+
+/// A segment, or rows that are to become one.
+struct Row {
+    id: SegmentId,
+    num_rows: u64,
+    hidden: bool,
+    /// `None` of rows that are not published.
+    published: Option<Arc<ViewedSegment>>,
 }
 
 /// A JSON array of column names, as Druid shows them.
