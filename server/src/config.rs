@@ -86,7 +86,7 @@ pub struct TlsFiles {
 /// A text that is not shown, since it may hold a password.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(pub(crate) String);
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
