@@ -40,5 +40,9 @@ pub use henge_engine::error::{Category, Persona};
 pub use henge_engine::session::{Session, SessionOptions, SqlDialect};
 pub use henge_engine::{Error, Result, ingest, install, model, segment, storage, table};
 
+/// Rows that are pushed to a [`Database`]: durable when acknowledged, seen at once, handed off later.
+pub use henge_catalog::database::HandOff;
+pub use henge_catalog::realtime;
+
 /// Catalogs and schemas for DataFusion: data sources, `sys`, `information_schema`.
 pub use henge_catalog::provider;

@@ -7,6 +7,7 @@ mod embedding;
 mod ingestion;
 mod pipe;
 mod psql;
+mod push;
 mod segment;
 mod server;
 mod task;
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         embedding::trials(),
         ingestion::trials(),
         psql::trials(),
+        push::trials(),
         segment::trials(),
         server::trials(),
         task::trials(),

@@ -2,8 +2,10 @@
 //!
 //! Without a FILE of wikiticker-like JSON, a million generated edits are written to a temporary one first. Prints rows
 //! and megabytes a second, in all and a core, from the first byte read to the last segment written; nothing is
-//! asserted.
+//! asserted. With `live`, rows are pushed instead: see `live.rs`.
 #![allow(clippy::print_stdout)]
+
+mod live;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -39,6 +41,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What `cargo test --all-targets` runs is built without optimisation: nothing to measure there.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
+    }
+    let numbers = |name: &str, default| {
+        let given = std::env::args().find_map(|argument| argument.strip_prefix(name)?.parse().ok());
+        given.unwrap_or(default)
+    };
+    if std::env::args().any(|argument| argument == "live") {
+        return live::run(numbers("seconds=", 20), numbers("queries=", 10));
     }
     let arguments = arguments()?;
     let dir = tempfile::tempdir()?;

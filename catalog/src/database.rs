@@ -4,6 +4,7 @@
 //! henge.lock         who has the directory, and where it can be reached
 //! metadata.sqlite    what is published, unless a database elsewhere holds that
 //! segments/          deep storage, unless that is elsewhere: one file a segment, never changed
+//! realtime/          of each data source that is pushed to, its spec and its write-ahead log
 //! segment-cache/     segments fetched from elsewhere; can be removed while nobody has the directory
 //! node-id            names this directory where others can see it
 //! tmp/               work in progress, spilled queries; emptied at every start
@@ -18,6 +19,7 @@ mod ingest;
 mod kill;
 mod lock;
 mod open;
+mod realtime;
 mod watch;
 
 use std::collections::HashMap;
@@ -34,7 +36,7 @@ use henge_engine::storage::DeepStorage;
 use henge_engine::table::DataSourceTable;
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
 pub use import::ImportedDataSource;
@@ -42,10 +44,12 @@ pub use ingest::{Existing, IngestRun};
 pub use kill::KillReport;
 pub use lock::Holder;
 pub use open::{DatabaseBuilder, Opening};
+pub use realtime::HandOff;
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{ClusterServers, DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
+use crate::realtime::Streams;
 use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
@@ -101,6 +105,12 @@ struct Inner {
     publishing: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     running: Mutex<HashMap<String, Cancellation>>,
+    /// What rows are pushed to.
+    streams: Arc<Streams>,
+    /// Who hands off the rows of each.
+    hand_offs: Mutex<HashMap<String, mpsc::Sender<realtime::HandOffAnswer>>>,
+    /// One stream is declared at a time.
+    declaring: tokio::sync::Mutex<()>,
     /// What looks after the metadata database while this is open.
     watching: Mutex<JoinSet<()>>,
 }
@@ -108,6 +118,12 @@ struct Inner {
 /// A thread of ours ended without an answer: it panicked, or the runtime is shutting down.
 fn lost(error: JoinError) -> Error {
     Error::runtime_failure("a background thread ended without an answer").with_source(error)
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.streams.forget_all();
+    }
 }
 
 impl Inner {
@@ -156,13 +172,14 @@ impl Database {
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
     /// may be registered once, in a session context of one's own too.
     pub fn catalog(&self) -> HengeCatalog {
-        let Inner { view, store, server, problems, cluster, .. } = self.inner.as_ref();
+        let Inner { view, store, server, problems, cluster, streams, .. } = self.inner.as_ref();
         let sys = SysSchema {
             cluster: Arc::clone(cluster),
             view: Arc::clone(view),
             store: Arc::clone(store),
             server: Arc::clone(server),
             problems: Arc::clone(problems),
+            streams: Arc::clone(streams),
         };
         HengeCatalog::new()
             .with_schema(SCHEMA, Arc::new(DruidSchema::new(Arc::clone(view))))
@@ -310,6 +327,14 @@ impl Database {
         self.inner.ingesting.close();
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
+        self.inner.hand_offs.lock().clear();
+        let streams = Arc::clone(&self.inner.streams);
+        let closed = tokio::task::spawn_blocking(move || {
+            streams.all().iter().for_each(|stream| streams.close(stream.name()));
+        });
+        if closed.await.is_err() {
+            tracing::error!("a stream could not be closed");
+        }
         let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
         while tasks.join_next().await.is_some() {}
         self.inner.release().await;

@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod lease;
 pub mod provider;
 pub mod publish;
+pub mod realtime;
 pub mod rule;
 pub mod store;
 pub mod timeline;

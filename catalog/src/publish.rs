@@ -21,7 +21,7 @@ use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardS
 use henge_engine::storage::PushedSegment;
 use henge_engine::{Error, Result};
 
-use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, join};
+use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, StreamAdvance, join};
 use crate::timeline::{Addition, Timeline};
 
 pub use adopt::{fit, fits};
@@ -65,6 +65,8 @@ pub struct PublishRequest {
     pub now: Timestamp,
     /// How many files of it were noted as about to be pushed.
     pub intended_pushes: u64,
+    /// How far a stream is published with it.
+    pub advance: Option<StreamAdvance>,
     /// The uid of a tombstone, should one be needed.
     pub tombstone_uids: fn(Timestamp) -> SegmentUid,
     /// Dormant where others must load the segments before queries can ask for them. Then nothing is marked unused: what
@@ -85,6 +87,7 @@ pub async fn publish(store: &dyn MetadataStore, request: &PublishRequest) -> Res
         data_source: request.data_source.clone(),
         spans: join(spans),
         intended_pushes: request.intended_pushes,
+        advance: request.advance.clone(),
         now: request.now,
     };
     store.publish(&publication, &|overlap| decide(request, overlap)).await

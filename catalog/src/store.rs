@@ -39,7 +39,7 @@ pub(crate) use record::join;
 pub use record::{
     AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
     Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot,
-    Standing, TakenGroup, TaskRecord, TaskStatus, UserRecord,
+    Standing, StreamAdvance, TakenGroup, TaskRecord, TaskStatus, UserRecord,
 };
 pub use url::MetadataUrl;
 
@@ -82,6 +82,9 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Makes a publication: shows `decide` what is there, under the lock of the data source, and does what it decided.
     /// All of it happens or none. A publish id that was published before changes nothing.
     async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish>;
+
+    /// How far a part of a stream was published; 0 if nothing of it was.
+    async fn stream_position(&self, stream: &str, part: u32) -> Result<u64>;
 
     /// Marks unused all segments whose intervals lie within `within`. `Conflict` is not possible; nothing found is fine.
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked>;

@@ -5,10 +5,11 @@
 //! Knows no database: it is told what was published.
 
 mod lazy_segment;
+mod live;
 mod problems;
 mod schemas;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
@@ -21,11 +22,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use lazy_segment::{LazySegment, Reads};
+pub use live::{Generation, LiveGranule};
+use live::{LiveChunk, LiveSource};
 pub use problems::{Problem, Problems};
 use schemas::SchemaCounts;
 
 use crate::store::{SegmentRecord, Snapshot, Standing};
-use crate::timeline::{Addition, Removal, Timeline, Visible};
+use crate::timeline::{Addition, GroupKind, Removal, Timeline, Visible};
 
 /// The data sources whose segments of Druid's have an empty text where they mean null; `*` is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,8 +60,14 @@ pub struct DataSourceView {
     visible: Visible<Arc<ViewedSegment>>,
     num_visible: usize,
     /// Segments whose columns have other types than the data source's, as they are shown to queries.
-    promoted: Mutex<HashMap<SegmentUid, Arc<PromotedSegment>>>,
+    promoted: Promoted,
+    /// Rows that are not published.
+    live: Vec<LiveChunk>,
+    /// Why what is not published cannot be shown: then nothing is.
+    broken: Option<Error>,
 }
+
+type Promoted = Arc<Mutex<HashMap<SegmentUid, Arc<PromotedSegment>>>>;
 
 /// All data sources. Shared by everything in a process that asks for segments.
 #[derive(Debug)]
@@ -71,7 +80,35 @@ pub struct View {
     changes: watch::Sender<u64>,
 }
 
-type Shown = BTreeMap<String, Arc<DataSourceView>>;
+/// What queries see, exchanged as a whole: a row is in what is published or in what is not, and never in both.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    published: BTreeMap<String, Arc<DataSourceView>>,
+    live: BTreeMap<String, Arc<LiveSource>>,
+}
+
+impl Shown {
+    fn data_source(&self, name: &str) -> Option<Arc<DataSourceView>> {
+        let published = self.published.get(name);
+        match self.live.get(name) {
+            Some(live) => live.compose(name, published),
+            None => published.map(Arc::clone),
+        }
+    }
+
+    /// Shows these generations of a data source, and no others.
+    fn set_live(&mut self, name: &str, generations: Vec<Arc<Generation>>) {
+        let before = self.live.remove(name);
+        if !generations.is_empty() {
+            let source = LiveSource::new(generations, before.as_deref());
+            self.live.insert(name.to_owned(), Arc::new(source));
+        }
+    }
+
+    fn generations(&self, name: &str) -> Vec<Arc<Generation>> {
+        self.live.get(name).map(|source| source.generations.clone()).unwrap_or_default()
+    }
+}
 
 #[derive(Debug, Default)]
 struct Working {
@@ -164,6 +201,7 @@ impl View {
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
         let kind = (self.old_nulls.of(data_source), self.reads);
+        let uids = added.iter().map(|record| record.uid).collect::<Vec<_>>();
         let (dormant, active): (Vec<_>, Vec<_>) =
             added.into_iter().partition(|record| record.standing == Standing::Dormant);
         let additions = active.into_iter().map(|record| source.addition(&self.storage, record, kind)).collect();
@@ -178,22 +216,88 @@ impl View {
         let shown = source.show(data_source)?;
         let mut next = Shown::clone(&self.shown.read());
         match shown {
-            Some(shown) => drop(next.insert(data_source.to_owned(), shown)),
-            None => drop(next.remove(data_source)),
+            Some(shown) => drop(next.published.insert(data_source.to_owned(), shown)),
+            None => drop(next.published.remove(data_source)),
+        }
+        let generations = next.generations(data_source);
+        if generations.iter().any(|generation| generation.is_published_by(uids.iter())) {
+            let left = generations.into_iter().filter(|generation| !generation.is_published_by(uids.iter()));
+            next.set_live(data_source, left.collect());
         }
         *self.shown.write() = Arc::new(next);
         self.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
+    /// Shows a generation, which is empty yet, after those of its data source that are there.
+    pub fn open_generation(&self, generation: Arc<Generation>) {
+        let _changes_in_order = self.working.lock();
+        let mut next = Shown::clone(&self.shown.read());
+        let name = generation.data_source.clone();
+        let mut generations = next.generations(&name);
+        generations.push(generation);
+        next.set_live(&name, generations);
+        *self.shown.write() = Arc::new(next);
+    }
+
+    /// No longer shows a generation, which is empty.
+    pub fn close_generation(&self, data_source: &str, number: u64) {
+        let _changes_in_order = self.working.lock();
+        let mut next = Shown::clone(&self.shown.read());
+        let mut generations = next.generations(data_source);
+        generations.retain(|generation| generation.number != number);
+        next.set_live(data_source, generations);
+        *self.shown.write() = Arc::new(next);
+    }
+
+    /// Whether a generation is shown still.
+    pub fn shows_generation(&self, data_source: &str, number: u64) -> bool {
+        let shown = Arc::clone(&self.shown.read());
+        shown.generations(data_source).iter().any(|generation| generation.number == number)
+    }
+
+    /// All generations that are shown.
+    pub fn generations(&self) -> Vec<Arc<Generation>> {
+        let shown = Arc::clone(&self.shown.read());
+        shown.live.values().flat_map(|source| source.generations.iter().map(Arc::clone)).collect()
+    }
+
+    /// Whether a segment of this interval could be appended to what is published.
+    pub fn takes_appended(&self, data_source: &str, interval: Interval) -> bool {
+        let shown = Arc::clone(&self.shown.read());
+        let Some(published) = shown.published.get(data_source) else { return true };
+        let visible = published.visible.lookup(interval).collect::<Vec<_>>();
+        let is_data = |kind| kind == GroupKind::Data;
+        match visible.as_slice() {
+            [one] if is_data(one.group.kind()) => one.clip.contains_interval(&interval),
+            several => !several.iter().any(|entry| is_data(entry.group.kind())),
+        }
+    }
+
+    /// The interval of a segment that is published, the latest.
+    pub fn latest_interval(&self, data_source: &str) -> Option<Interval> {
+        let shown = Arc::clone(&self.shown.read());
+        shown.published.get(data_source)?.visible.data(Interval::ETERNITY).last().map(|entry| entry.group.interval())
+    }
+
+    /// What is not published, in the order of data sources.
+    pub fn live_granules(&self) -> Vec<LiveGranule> {
+        let shown = Arc::clone(&self.shown.read());
+        live::granules(&shown.live)
+    }
+
     /// A data source as it is now. `None` if nothing of it is visible.
     pub fn data_source(&self, name: &str) -> Option<Arc<DataSourceView>> {
-        self.shown.read().get(name).map(Arc::clone)
+        // A copy of the rows that are not published is made without the lock.
+        let shown = Arc::clone(&self.shown.read());
+        shown.data_source(name)
     }
 
     /// All data sources as they are now, in the order of their names.
     pub fn data_sources(&self) -> Vec<Arc<DataSourceView>> {
-        self.shown.read().values().map(Arc::clone).collect()
+        let shown = Arc::clone(&self.shown.read());
+        let names = shown.published.keys().chain(shown.live.keys()).collect::<BTreeSet<_>>();
+        names.into_iter().filter_map(|name| shown.data_source(name)).collect()
     }
 
     /// All used segments, with whether something newer hides them altogether.
@@ -300,12 +404,30 @@ impl WorkingSource {
             schema: self.schemas.union()?,
             visible,
             num_visible,
-            promoted: Mutex::default(),
+            promoted: Promoted::default(),
+            live: Vec::new(),
+            broken: None,
         })))
     }
 }
 
 impl DataSourceView {
+    /// One that cannot be read.
+    fn broken(name: &str, published: Option<&Arc<Self>>, error: &Error) -> Self {
+        let time_only =
+            || Arc::new(SegmentSchema::new([]).unwrap_or_else(|_| unreachable!("`__time` alone is a schema")));
+        Self {
+            name: name.to_owned(),
+            rev: published.map_or(0, |view| view.rev),
+            schema: published.map_or_else(time_only, |view| Arc::clone(&view.schema)),
+            visible: Visible::default(),
+            num_visible: 0,
+            promoted: Promoted::default(),
+            live: Vec::new(),
+            broken: Some(error.duplicate()),
+        }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -346,6 +468,9 @@ impl SegmentSource for DataSourceView {
     }
 
     fn visible(&self, interval: &Interval) -> Result<Vec<VisibleSegment>> {
+        if let Some(error) = &self.broken {
+            return Err(error.duplicate());
+        }
         let mut found = Vec::new();
         for entry in self.visible.data(*interval) {
             for (_, viewed) in entry.group.partitions() {
@@ -356,6 +481,9 @@ impl SegmentSource for DataSourceView {
                     segment: self.shown(viewed)?,
                 });
             }
+        }
+        for LiveChunk { id, clip, segment } in self.live.iter().filter(|chunk| chunk.clip.overlaps(interval)) {
+            found.push(VisibleSegment { id: Arc::clone(id), clip: *clip, segment: Arc::clone(segment) });
         }
         // Entries are in the order of time; a group that is seen on both sides of a newer one is not in that of ids.
         found.sort_by(|a, b| (&a.id, a.clip).cmp(&(&b.id, b.clip)));

@@ -9,6 +9,7 @@
 
 mod buffer;
 mod format;
+pub mod live;
 mod merge;
 mod plan;
 mod report;
@@ -38,6 +39,7 @@ pub use spec::{
     DelimitedOptions, FlattenField, FlattenSpec, IngestionSpec, InputFormat, InputSource, IoConfig, PartitionsSpec,
     SimpleIngestion, TuningConfig,
 };
+pub use worker::Window;
 
 use crate::error::{Error, Result};
 use crate::model::Interval;
@@ -258,6 +260,8 @@ fn ingest_within(
         runs: Mutex::default(),
         spills: AtomicU64::default(),
         stats: Mutex::default(),
+        window: worker::Window::default(),
+        max_row_bytes: limits.lines.max_row_bytes,
     };
     parallel(threads, || shared.work())?;
     let merge = merge::Merge {

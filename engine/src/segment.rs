@@ -72,6 +72,11 @@ pub trait Segment: Debug + Send + Sync {
 
     /// Bytes of memory that this segment holds by itself, apart from mapped files: dictionaries and indexes opened.
     fn memory_bytes(&self) -> usize;
+
+    /// Whether another segment takes its place soon, with the same rows and more: not worth keeping anything for.
+    fn is_passing(&self) -> bool {
+        false
+    }
 }
 
 /// A column opened for reading.

@@ -14,6 +14,7 @@ mod cancel;
 mod cluster;
 mod error;
 mod explain;
+mod insert;
 mod label;
 mod rule;
 mod spelling;
@@ -53,6 +54,7 @@ pub use datafusion::sql::sqlparser::ast::Statement;
 
 use self::cancel::Canceling;
 pub use self::error::error_from_datafusion;
+pub use self::insert::RowWriter;
 pub use self::label::output_label;
 pub use self::temporary::TEMPORARY_SCHEMA;
 use self::temporary::{Adopted, Temporary, WithTemporary};
@@ -201,6 +203,8 @@ pub struct SessionOptions {
     pub search_path: Vec<String>,
     /// Whether it may make tables and views of its own. Of no use to a session of one statement.
     pub temporary: bool,
+    /// Who takes rows that are inserted into data sources; without one that is refused.
+    pub writer: Option<Arc<dyn RowWriter>>,
 }
 
 impl Default for SessionOptions {
@@ -212,6 +216,7 @@ impl Default for SessionOptions {
             rewriters: Vec::new(),
             search_path: vec!["pg_catalog".to_string()],
             temporary: true,
+            writer: None,
         }
     }
 }
@@ -288,7 +293,8 @@ impl Session {
         }
         let format = explain::take_options(&mut statement)?;
         let adopted = self.adopt(&mut statement)?;
-        statement::check(&statement, adopted != Adopted::No)?;
+        let inserts = adopted == Adopted::No && self.adopt_insert(&mut statement).await?;
+        statement::check(&statement, inserts || adopted != Adopted::No)?;
         self.refresh_views(&statement, depth).await?;
         let mut state = self.context.state();
         let settings = HengeOptions::of(state.config_options());
@@ -316,6 +322,15 @@ impl Session {
         }
         let schema = self.context.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
         self.temporary.adopt(statement, |name| schema.as_ref().is_some_and(|schema| schema.table_exist(name)))
+    }
+
+    /// Whether a statement inserts into a data source, and may.
+    async fn adopt_insert(&self, statement: &mut Statement) -> Result<bool> {
+        let schema = self.context.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
+        match (&self.options.writer, schema) {
+            (Some(_), Some(schema)) => insert::adopt(statement, schema.as_ref()).await,
+            _ => Ok(false),
+        }
     }
 
     /// Plans the views of the session that a statement uses, over what is there now.
@@ -360,7 +375,12 @@ impl Session {
             LogicalPlan::Dml(dml) => {
                 let batches = self.collect(dml.input.as_ref().clone(), cancel).await?;
                 let rows = batches.iter().map(RecordBatch::num_rows).sum();
-                self.temporary.insert(&dml.table_name, batches)?;
+                match &self.options.writer {
+                    Some(writer) if insert::is_into_data_source(&dml.table_name) => {
+                        writer.insert(dml.table_name.table(), batches).await?;
+                    }
+                    _ => self.temporary.insert(&dml.table_name, batches)?,
+                }
                 one_batch(temporary::counted(rows)?)
             }
             _ if self.explains(&plan) => {

@@ -10,6 +10,7 @@
 mod deep;
 mod deep_storage;
 mod disk;
+mod log;
 mod memory_disk;
 mod object;
 mod segment_cache;
@@ -17,5 +18,6 @@ mod segment_cache;
 pub use deep::{LoadSpec, LocalDeepStorage, PushedSegment};
 pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected};
 pub use disk::{Disk, DiskEntry, DiskFile, LocalDisk};
+pub use log::{Damage, Log, LogItem, Recovered};
 pub use memory_disk::MemoryDisk;
 pub use segment_cache::CacheLocation;

@@ -5,6 +5,7 @@ mod generate;
 mod import;
 mod ingest;
 mod print;
+mod push;
 mod remote;
 mod segment;
 mod serve;
@@ -39,6 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   henge demo
   henge ingest edits.json.gz --data-source wikipedia --time-column time
+  henge generate wikipedia --rate 2000 | henge push wikipedia
   henge sql \"SELECT channel, COUNT(*) FROM wikipedia GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
   henge server --data-dir /var/lib/henge
   psql -h 127.0.0.1 -p 5433 -U henge -d henge";
@@ -51,6 +53,8 @@ enum Command {
     Server(serve::Server),
     /// Load files into a data source
     Ingest(Box<ingest::Ingest>),
+    /// Send rows to a running server as they come, from a file or standard input
+    Push(push::Push),
     /// Serve what another database has published
     #[command(subcommand)]
     Import(import::Import),
@@ -75,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Server(server) => server.run(),
         Command::Ingest(ingest) => ingest.run(),
+        Command::Push(push) => push.run(),
         Command::Import(import) => import.run(),
         Command::Sql(sql) => sql.run(),
         Command::User(user) => user.run(),

@@ -130,7 +130,7 @@ pub struct TlsFiles {
 /// A text that is not shown, since it may hold a password.
 #[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(pub(crate) String);
 
 impl Secret {
     pub fn text(&self) -> &str {

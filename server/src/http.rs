@@ -4,8 +4,10 @@ mod body;
 mod coordinator;
 mod listener;
 mod login;
+mod metrics;
 mod node;
 mod page;
+mod push;
 mod sql;
 mod status;
 mod task;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -114,6 +117,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/status", get(task::status))
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
+        .route("/v1/push/{dataSource}", post(push::push).get(push::status).layer(DefaultBodyLimit::disable()))
+        .route("/v1/push/{dataSource}/spec", get(push::spec).put(push::declare).post(push::declare))
+        .route("/v1/push/{dataSource}/handoff", post(push::hand_off))
+        .route("/metrics", get(metrics::metrics))
         .nest("/druid/coordinator/v1", coordinator::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)

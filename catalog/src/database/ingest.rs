@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{Database, Inner, lost};
 use crate::publish::{NewSegment, PublishMode, PublishRequest, publish};
-use crate::store::{MetadataStore, Publish, Pushes, TaskRecord, TaskStatus};
+use crate::store::{MetadataStore, Publish, Pushes, SegmentRecord, TaskRecord, TaskStatus};
 
 /// How an ingestion is watched and kept account of.
 #[derive(Clone, Debug)]
@@ -306,10 +306,11 @@ impl Inner {
                 segments,
                 now,
                 intended_pushes: load_specs.len() as u64,
+                advance: None,
                 tombstone_uids: new_uid,
                 standing: self.standing(),
             };
-            self.commit(&request).await
+            self.commit(&request).await.map(drop)
         };
         let result = published.await;
         if result.is_err() {
@@ -318,7 +319,11 @@ impl Inner {
         result
     }
 
-    async fn push(&self, data_source: &str, named: Vec<(SegmentUid, FinishedSegment)>) -> Result<Vec<NewSegment>> {
+    pub(super) async fn push(
+        &self,
+        data_source: &str,
+        named: Vec<(SegmentUid, FinishedSegment)>,
+    ) -> Result<Vec<NewSegment>> {
         let mut segments = Vec::with_capacity(named.len());
         for (uid, segment) in named {
             let pushed = self.storage.push(&segment.path, &named_id(data_source, &segment), uid).await?;
@@ -338,16 +343,18 @@ impl Inner {
         Ok(segments)
     }
 
-    async fn commit(&self, request: &PublishRequest) -> Result<()> {
+    /// Publishes, shows it, and returns the segments that were added.
+    pub(super) async fn commit(&self, request: &PublishRequest) -> Result<Vec<SegmentRecord>> {
         let _in_order = self.publishing.lock().await;
         match publish(self.store.as_ref(), request).await? {
             Publish::Done(done) => {
+                let added = done.added.clone();
                 let shown = self.show(&request.data_source, done.rev, done.added, &done.marked_unused).await;
                 if let Err(error) = shown {
                     // It is published all the same; who watches the database shows it once that can be read again.
                     tracing::warn!(%error, publish_id = request.publish_id, "published, and not shown yet");
                 }
-                Ok(())
+                Ok(added)
             }
             Publish::DoneBefore { .. } => {
                 Err(Error::conflict(format!("task `{}` was published before", request.publish_id)))
@@ -356,7 +363,7 @@ impl Inner {
     }
 
     /// What cannot be removed now is removed at the next start: it stays on the list of intended pushes.
-    async fn remove_unpublished(&self, publish_id: &str) {
+    pub(super) async fn remove_unpublished(&self, publish_id: &str) {
         // A commit whose answer was lost may have happened all the same: then nothing of it is on the list. If it did
         // not, it never will from here on.
         let removed = match self.store.doom_pushes(Pushes::Of(publish_id)).await {
@@ -378,7 +385,7 @@ pub(super) async fn remove(storage: &DeepStorage, store: &dyn MetadataStore, doo
 }
 
 /// What a finished segment's file is named after; its version and partition number are not known yet.
-fn named_id(data_source: &str, segment: &FinishedSegment) -> SegmentId {
+pub(super) fn named_id(data_source: &str, segment: &FinishedSegment) -> SegmentId {
     SegmentId {
         data_source: data_source.to_owned(),
         interval: segment.interval,
@@ -399,12 +406,16 @@ fn publish_mode(spec: &IngestionSpec, since_rev: u64) -> PublishMode {
 }
 
 /// A directory for work in progress, removed with all that is in it.
-struct WorkDir {
+pub(super) struct WorkDir {
     path: PathBuf,
 }
 
 impl WorkDir {
-    fn create(path: PathBuf) -> Result<Self> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
         std::fs::create_dir(&path).map_err(|error| failed(&path, error))?;
         Ok(Self { path })
     }

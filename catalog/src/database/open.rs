@@ -207,6 +207,8 @@ impl DatabaseBuilder {
             ..RuntimeOptions::default()
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let limits = super::realtime::limits(self.memory_limit_bytes, self.threads.unwrap_or(available).get());
+        let streams = super::realtime::streams(&self.dir, &view, &self.clock, limits)?;
         let inner = Arc::new(Inner {
             mode: self.mode,
             tmp_dir: self.dir.join(TMP_DIR),
@@ -227,8 +229,12 @@ impl DatabaseBuilder {
             publishing: tokio::sync::Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
             running: Mutex::default(),
+            streams,
+            hand_offs: Mutex::default(),
+            declaring: tokio::sync::Mutex::default(),
             watching: Mutex::new(JoinSet::new()),
         });
+        inner.open_streams().await?;
         if let Err(error) = inner.catch_up().await {
             tracing::warn!(%error, "what was changed by hand is looked at again");
         }

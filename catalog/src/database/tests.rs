@@ -24,12 +24,12 @@ impl Clock for FixedClock {
     }
 }
 
-struct Place {
+pub(super) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
@@ -37,11 +37,11 @@ impl Place {
         self.dir.path().join("data")
     }
 
-    async fn open(&self) -> Database {
+    pub(super) async fn open(&self) -> Database {
         Database::builder(self.data()).clock(Arc::new(FixedClock)).open().await.unwrap()
     }
 
-    fn spec(&self, rows: &str, append: bool) -> henge_engine::ingest::IngestionSpec {
+    pub(super) fn spec(&self, rows: &str, append: bool) -> henge_engine::ingest::IngestionSpec {
         let file = self.dir.path().join(format!("{}.json", rand::random::<u64>()));
         fs::write(&file, rows).unwrap();
         henge_engine::ingest::IngestionSpec::simple(&SimpleIngestion {
@@ -64,7 +64,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-async fn number(database: &Database, sql: &str) -> Result<i64> {
+pub(super) async fn number(database: &Database, sql: &str) -> Result<i64> {
     let batches = database.sql(sql).await?;
     Ok(batches[0].column(0).as_primitive::<Int64Type>().value(0))
 }
@@ -306,6 +306,7 @@ async fn opening_figures() -> Result<()> {
     });
     let request = PublishRequest {
         intended_pushes: 0,
+        advance: None,
         publish_id: "p".to_owned(),
         data_source: "wiki".to_owned(),
         mode: PublishMode::Append,

@@ -1,6 +1,7 @@
 //! The schema `sys`: what there is and what goes on, with Druid's columns. One file a table.
 
 mod data_sources;
+mod realtime;
 mod segment_problems;
 mod segments;
 mod server_segments;
@@ -16,6 +17,7 @@ use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 
 use super::{SystemRows, SystemSchema};
+use crate::realtime::Streams;
 use crate::store::{MetadataStore, ServerRecord};
 use crate::view::{Problems, View};
 
@@ -85,12 +87,14 @@ pub struct SysSchema {
     pub store: Arc<dyn MetadataStore>,
     pub server: Arc<ThisServer>,
     pub problems: Arc<Problems>,
+    pub streams: Arc<Streams>,
 }
 
 impl SysSchema {
     pub fn schema(&self) -> SystemSchema {
         SystemSchema::new([
             ("data_sources", Arc::new(data_sources::DataSources(Arc::clone(&self.view))) as Arc<dyn SystemRows>),
+            ("realtime", Arc::new(realtime::Realtime(Arc::clone(&self.streams)))),
             ("segment_problems", Arc::new(segment_problems::SegmentProblems(Arc::clone(&self.problems)))),
             ("segments", Arc::new(segments::Segments(self.clone()))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::record::{
     AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
     Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing,
-    TakenGroup, TaskRecord, UserRecord, join,
+    StreamAdvance, TakenGroup, TaskRecord, UserRecord, join,
 };
 use super::{Decide, MetadataStore};
 use crate::clock::{Clock, SystemClock};
@@ -27,6 +27,7 @@ struct State {
     data_sources: BTreeMap<String, DataSourceRecord>,
     segments: BTreeMap<SegmentId, Row>,
     publishes: BTreeMap<String, u64>,
+    streams: BTreeMap<(String, u32), u64>,
     /// By load spec as JSON.
     pushes: BTreeMap<String, Push>,
     tasks: BTreeMap<String, TaskRecord>,
@@ -234,6 +235,12 @@ impl MetadataStore for MemoryStore {
         if let Some(rev) = state.publishes.get(&publication.publish_id) {
             return Ok(Publish::DoneBefore { rev: *rev });
         }
+        if let Some(stretch) = &publication.advance {
+            let reached = state.streams.get(&(stretch.stream.clone(), stretch.part)).copied().unwrap_or(0);
+            if reached != stretch.from {
+                return Err(super::sql_store::out_of_step(stretch));
+            }
+        }
         let present = state.data_sources.get(&publication.data_source).map_or(0, |data_source| data_source.rev);
         let decision = decide(&state.overlap(&publication.data_source, &publication.spans, present + 1))?;
         if let Some(taken) = decision.add.iter().find(|record| state.segments.contains_key(&record.id)) {
@@ -250,8 +257,15 @@ impl MetadataStore for MemoryStore {
         }
         state.set_unused(&decision.mark_unused, publication.now);
         state.publishes.insert(publication.publish_id.clone(), rev);
+        if let Some(StreamAdvance { stream, part, to, .. }) = &publication.advance {
+            state.streams.insert((stream.clone(), *part), *to);
+        }
         state.pushes.retain(|_, push| push.publish_id != publication.publish_id);
         Ok(Publish::Done(Published { rev, added: decision.add, marked_unused: decision.mark_unused }))
+    }
+
+    async fn stream_position(&self, stream: &str, part: u32) -> Result<u64> {
+        Ok(self.open()?.streams.get(&(stream.to_owned(), part)).copied().unwrap_or(0))
     }
 
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked> {

@@ -104,7 +104,18 @@ pub struct Publication {
     pub spans: Vec<Interval>,
     /// How many files were noted by `intend_pushes` for it. Fails if another process took one for left behind.
     pub intended_pushes: u64,
+    /// How far a stream is published with it. Fails if it was published further, or less far, than that begins.
+    pub advance: Option<StreamAdvance>,
     pub now: Timestamp,
+}
+
+/// A stretch of one part of a stream, such as a partition of a topic: positions after `from`, up to and with `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamAdvance {
+    pub stream: String,
+    pub part: u32,
+    pub from: u64,
+    pub to: u64,
 }
 
 /// What a publication finds there already.

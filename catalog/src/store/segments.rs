@@ -6,8 +6,9 @@ use sqlx::Transaction;
 
 use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::failure;
-use super::record::{Overlap, Publication, Published, SegmentRecord, TakenGroup};
+use super::record::{Overlap, Publication, Published, SegmentRecord, StreamAdvance, TakenGroup};
 use super::row::{self, Schemas};
+use super::sql_store::out_of_step;
 use super::{payload, sql};
 
 pub(super) type Writing<D> = Transaction<'static, D>;
@@ -41,6 +42,21 @@ pub(super) async fn next_rev<D: Dialect>(writing: &mut Writing<D>, data_source: 
     }
     let rows = fetch(writing, sql::SELECT_REV, values![data_source]).await?;
     rows.first().ok_or_else(|| Error::runtime_failure("a data source that was just made is gone"))?.unsigned(0)
+}
+
+/// Moves a stream on. Fails with `Conflict` if it is not where that begins.
+pub(super) async fn advance<D: Dialect>(writing: &mut Writing<D>, stretch: &StreamAdvance) -> Result<()> {
+    let StreamAdvance { stream, part, from, to } = stretch;
+    let part = u64::from(*part);
+    if execute(writing, sql::ADVANCE_STREAM, values![*to, stream, part, *from]).await? == 1 {
+        return Ok(());
+    }
+    // Where it is elsewhere already, this fails as well: a part has one row.
+    let known = fetch(writing, sql::SELECT_STREAM_POSITION, values![stream, part]).await?;
+    if *from != 0 || !known.is_empty() {
+        return Err(out_of_step(stretch));
+    }
+    execute(writing, sql::INSERT_STREAM_POSITION, values![stream, part, *to]).await.map(drop)
 }
 
 /// Whether the segments of a publication are there, by the names of their bytes.

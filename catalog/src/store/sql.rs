@@ -114,3 +114,8 @@ pub(super) const DELETE_SERVER: &str = "DELETE FROM servers WHERE name = ?";
 pub(super) const DELETE_INCARNATION: &str = "DELETE FROM servers WHERE name = ? AND incarnation = ?";
 
 pub(super) const RELEASE_LEASE: &str = "UPDATE leases SET expires_ms = 0 WHERE role = ? AND holder = ? AND epoch = ?";
+
+pub(super) const SELECT_STREAM_POSITION: &str = "SELECT reached FROM stream_positions WHERE stream = ? AND part = ?";
+pub(super) const INSERT_STREAM_POSITION: &str = "INSERT INTO stream_positions (stream, part, reached) VALUES (?, ?, ?)";
+pub(super) const ADVANCE_STREAM: &str =
+    "UPDATE stream_positions SET reached = ? WHERE stream = ? AND part = ? AND reached = ?";

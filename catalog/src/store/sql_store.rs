@@ -16,10 +16,10 @@ use super::record::{
     Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing, TaskRecord, UserRecord,
 };
 use super::segments::{
-    Writing, adopt, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev, select_by_time,
-    set_unused,
+    Writing, adopt, advance, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev,
+    select_by_time, set_unused,
 };
-use super::{Decide, MetadataStore, migration, payload, row, sql};
+use super::{Decide, MetadataStore, StreamAdvance, migration, payload, row, sql};
 use crate::rule::Rule;
 
 /// Connections of each kind, to write and to read.
@@ -150,6 +150,9 @@ impl<D: Dialect> SqlStore<D> {
                 Some(ours) if is_there(&mut writing, &ours).await? => Ok(Publish::Done(ours)),
                 _ => Ok(Publish::DoneBefore { rev }),
             };
+        }
+        if let Some(stretch) = &publication.advance {
+            advance(&mut writing, stretch).await?;
         }
         let overlap = find_overlap(&mut writing, &publication.data_source, &publication.spans, rev).await?;
         let Decision { add, mark_unused } = decide(&overlap)?;
@@ -445,6 +448,11 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         retrying!(D, self.publish_once(publication, decide, &mut attempted))
     }
 
+    async fn stream_position(&self, stream: &str, part: u32) -> Result<u64> {
+        let rows = retrying!(D, self.ask(sql::SELECT_STREAM_POSITION, values![stream, u64::from(part)]))?;
+        rows.first().map_or(Ok(0), |row| row.unsigned(0))
+    }
+
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked> {
         retrying!(D, self.mark_unused_once(data_source, within, now))
     }
@@ -595,6 +603,15 @@ async fn insert_audit<D: Dialect>(writing: &mut Writing<D>, audit: &AuditEntry) 
 
 fn millis(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// A stream was published from elsewhere meanwhile.
+pub(super) fn out_of_step(stretch: &StreamAdvance) -> Error {
+    let StreamAdvance { stream, part, from, to } = stretch;
+    Error::conflict(format!(
+        "part {part} of stream `{stream}` is to be published from position {from} to {to}, and is not published up to \
+         {from}: another process works on it; nothing was published"
+    ))
 }
 
 /// Another process took the files for left behind.

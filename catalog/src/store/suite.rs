@@ -101,6 +101,7 @@ fn publication(publish_id: &str, span: &str) -> Publication {
         data_source: "wiki".to_owned(),
         spans: vec![interval(span)],
         intended_pushes: 0,
+        advance: None,
         now: time("2026-01-01"),
     }
 }
@@ -262,6 +263,32 @@ async fn files_taken_for_left_behind_are_not_published(fixture: &Fixture) -> Res
     assert!(store.intended_pushes().await?.is_empty());
     store.intend_pushes("last", &specs(["e", "f"])).await?;
     assert_eq!(store.doom_pushes(Pushes::All).await?, specs(["e", "f"]));
+    Ok(())
+}
+
+/// A stream moves on together with the segments that hold its rows, or not at all.
+async fn a_stream_advances_with_its_segments(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let publish = async |id: &str, part, from, to, segments: Vec<SegmentRecord>| {
+        let stretch = StreamAdvance { stream: "wiki".to_owned(), part, from, to };
+        let publication = Publication { advance: Some(stretch), ..publication(id, DAY) };
+        let decide = move |_: &Overlap| Ok(Decision { add: segments.clone(), mark_unused: Vec::new() });
+        store.publish(&publication, &decide).await
+    };
+    assert_eq!(store.stream_position("wiki", 0).await?, 0);
+    assert!(matches!(publish("a", 0, 0, 7, vec![record(DAY, "1", 0, 1)]).await?, Publish::Done(_)));
+    assert_eq!((store.stream_position("wiki", 0).await?, store.stream_position("wiki", 1).await?), (7, 0));
+    for (from, to) in [(0, 9), (6, 9), (8, 9)] {
+        let refused = publish("b", 0, from, to, vec![record(DAY, "1", 1, 2)]).await;
+        let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("another process"), "{refused}");
+    }
+    let known = publish("a", 0, 0, 7, Vec::new()).await?;
+    assert!(matches!(known, Publish::DoneBefore { .. }), "asked again, it was published before");
+    assert_eq!(store.snapshot().await?.segments.len(), 1);
+    assert!(matches!(publish("c", 1, 0, 3, Vec::new()).await?, Publish::Done(_)), "no rows, and yet further");
+    assert!(matches!(publish("d", 0, 7, 8, Vec::new()).await?, Publish::Done(_)));
+    assert_eq!((store.stream_position("wiki", 0).await?, store.stream_position("wiki", 1).await?), (8, 3));
     Ok(())
 }
 
@@ -620,6 +647,7 @@ suite!(
     tasks_are_replaced_and_listed_newest_first,
     users_are_replaced_listed_by_name_and_removed,
     files_taken_for_left_behind_are_not_published,
+    a_stream_advances_with_its_segments,
     concurrent_publications_come_in_one_order,
     of_the_same_publication_at_once_one_is_done,
     a_row_inserted_by_hand_is_found_and_becomes_a_segment,

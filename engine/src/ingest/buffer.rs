@@ -1,5 +1,6 @@
 //! Rows being collected in columns, until they are sorted into a run.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::plan::Plan;
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{ColumnSchema, Interval, SegmentSchema};
 use crate::segment::memory::{MemoryColumn, MemorySegment};
 
+mod absorb;
 mod column;
 mod dictionary;
 mod number;
@@ -18,7 +20,7 @@ pub(super) use column::{Stored, Wanted};
 use number::Numbers;
 
 /// More columns than this are not discovered: the input is not what it was taken for.
-const MAX_COLUMNS: usize = 10_000;
+pub(super) const MAX_COLUMNS: usize = 10_000;
 
 /// Where a row stands: input, line.
 pub(super) type Position = (usize, u64);
@@ -33,6 +35,8 @@ pub(super) struct RowBuffer {
     metrics: Vec<Metric>,
     /// By field: what becomes of it when dimensions are discovered.
     uses: Vec<Use>,
+    /// The dimensions by name, of a buffer that absorbs others.
+    places: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -76,8 +80,14 @@ impl RowBuffer {
             found: None,
         };
         let dimensions = plan.dimensions.iter().map(dimension).collect();
-        let mut buffer =
-            Self { plan: Arc::clone(&plan), times: Vec::new(), dimensions, metrics: Vec::new(), uses: Vec::new() };
+        let mut buffer = Self {
+            plan: Arc::clone(&plan),
+            times: Vec::new(),
+            dimensions,
+            metrics: Vec::new(),
+            uses: Vec::new(),
+            places: HashMap::new(),
+        };
         buffer.metrics = plan
             .metrics
             .iter()
@@ -296,7 +306,7 @@ impl RowBuffer {
 }
 
 /// The segment granules that sorted times lie in.
-fn granules_of(plan: &Plan, times: &[i64]) -> Vec<Interval> {
+pub(super) fn granules_of(plan: &Plan, times: &[i64]) -> Vec<Interval> {
     let mut granules = Vec::new();
     let mut at = 0;
     while let Some(time) = times.get(at) {

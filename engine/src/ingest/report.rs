@@ -24,6 +24,10 @@ pub enum Reason {
     TooLong,
     /// Its time lies in none of the intervals asked for.
     OutsideIntervals,
+    /// It happened too long before it came.
+    Late,
+    /// It is to happen too long after it came.
+    Early,
     /// The filter turned it down, as asked.
     Filtered,
     /// A value is not the number its column wants. The row is taken, with a null there.
@@ -33,7 +37,7 @@ pub enum Reason {
 impl Reason {
     /// Whether it counts against `maxParseExceptions`.
     fn is_parse_exception(self) -> bool {
-        !matches!(self, Self::OutsideIntervals | Self::Filtered)
+        !matches!(self, Self::OutsideIntervals | Self::Late | Self::Early | Self::Filtered)
     }
 }
 
@@ -45,6 +49,8 @@ impl fmt::Display for Reason {
             Self::BadTimestamp => "has a timestamp that cannot be read",
             Self::TooLong => "is too long",
             Self::OutsideIntervals => "lies outside the intervals",
+            Self::Late => "came too late",
+            Self::Early => "lies too far in the future",
             Self::Filtered => "was filtered out",
             Self::BadNumber => "holds a value that is not a number",
         })

@@ -11,14 +11,14 @@ use super::buffer::{Position, Stored};
 use super::plan::Plan;
 use super::{Cancellation, write_file};
 use crate::error::{Error, Result};
-use crate::model::{ColumnRole, ColumnSchema, Interval, SegmentSchema};
+use crate::model::{ColumnRole, ColumnSchema, Granularity, Interval, SegmentSchema, Timestamp};
 use crate::segment::memory::MemorySegment;
-use crate::segment::{MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions};
+use crate::segment::{BLOCK_ROWS, MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions};
 
 mod convert;
 
 /// Rows sorted by time, with rollup also by dimensions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) segment: Arc<dyn Segment>,
     /// The dimensions, and how their values are kept.
@@ -50,6 +50,36 @@ impl Run {
         Ok(Self { segment: Arc::new(SegmentFile::open(path)?), columns: self.columns, granules: self.granules })
     }
 
+    /// The same rows, those combined that agree in time and dimensions, and the bytes that they take.
+    pub(super) fn rolled_up(self) -> Result<(Self, usize)> {
+        let schema = Arc::clone(self.segment.schema());
+        let rows = 0..self.segment.num_rows();
+        let order = RowOrder::of(vec![MergeInput { segment: self.segment, rows }], &schema, Rollup::On)?;
+        let mut bytes = Vec::new();
+        crate::segment::write_segment(&order, 0..order.num_rows(), &WriteOptions::default(), &mut bytes)?;
+        let size = bytes.len();
+        Ok((Self { segment: Arc::new(SegmentFile::from_bytes("rows in memory", bytes)?), ..self }, size))
+    }
+
+    /// The granules that its rows lie in, of another granularity.
+    pub(super) fn granules_by(&self, granularity: &Granularity) -> Result<Vec<Interval>> {
+        let crate::segment::Column::Long(times) = self.segment.column(0)? else {
+            return Err(Error::defensive("the first column of a run is not its time"));
+        };
+        let (mut granules, mut at, mut block) = (Vec::new(), 0, Vec::new());
+        let mut read = usize::MAX;
+        while at < self.segment.num_rows() {
+            if read != at / BLOCK_ROWS {
+                read = at / BLOCK_ROWS;
+                times.read(read, &mut block)?;
+            }
+            let granule = granularity.bucket(Timestamp::from_millis(block[at % BLOCK_ROWS]));
+            granules.push(granule);
+            at = times.lower_bound(granule.end().millis())?.max(at + 1);
+        }
+        Ok(granules)
+    }
+
     /// The rows of a granule.
     pub(super) fn rows_of(&self, granule: &Interval) -> Result<std::ops::Range<usize>> {
         let crate::segment::Column::Long(times) = self.segment.column(0)? else {
@@ -77,7 +107,11 @@ impl Run {
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let schema = Arc::new(SegmentSchema::try_from(wanted)?);
-        Ok(Self { segment: Arc::new(MemorySegment::new(schema, columns)?), ..self })
+        let mut segment = MemorySegment::new(schema, columns)?;
+        if self.segment.is_passing() {
+            segment = segment.passing();
+        }
+        Ok(Self { segment: Arc::new(segment), ..self })
     }
 }
 
@@ -91,21 +125,12 @@ pub(super) struct Settled {
 impl Settled {
     /// Dimensions asked for in their order, then those found in the order of their first row, then metrics.
     pub(super) fn of(plan: &Plan, runs: &[Run]) -> Result<Self> {
-        let mut all: Vec<RunColumn> = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        for column in runs.iter().flat_map(|run| &run.columns) {
-            match places.get(column.name.as_str()) {
-                Some(place) => {
-                    let known = &mut all[*place];
-                    known.stored = known.stored.join(column.stored);
-                    known.found = known.found.min(column.found);
-                }
-                None => {
-                    places.insert(&column.name, all.len());
-                    all.push(column.clone());
-                }
-            }
-        }
+        Self::of_columns(plan, runs.iter().flat_map(|run| &run.columns))
+    }
+
+    /// The same, of the columns of all runs.
+    pub(super) fn of_columns<'a>(plan: &Plan, columns: impl Iterator<Item = &'a RunColumn>) -> Result<Self> {
+        let mut all = joined(columns);
         // Those asked for were not found anywhere (`None`), come first, and keep their order.
         all.sort_by_key(|column| column.found);
         let dimensions = all.iter().map(|column| {
@@ -122,4 +147,24 @@ impl Settled {
         let schema = Arc::new(SegmentSchema::new(dimensions.iter().cloned().chain(metrics))?);
         Ok(Self { schema, dimensions: dimensions.into_iter().map(|column| (column.name.clone(), column)).collect() })
     }
+}
+
+/// Each column once, with what holds the values of all.
+pub(super) fn joined<'a>(columns: impl Iterator<Item = &'a RunColumn>) -> Vec<RunColumn> {
+    let mut all: Vec<RunColumn> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for column in columns {
+        match places.get(column.name.as_str()) {
+            Some(place) => {
+                let known = &mut all[*place];
+                known.stored = known.stored.join(column.stored);
+                known.found = known.found.min(column.found);
+            }
+            None => {
+                places.insert(&column.name, all.len());
+                all.push(column.clone());
+            }
+        }
+    }
+    all
 }

@@ -10,9 +10,9 @@ use super::*;
 use crate::segment::{BLOCK_ROWS, Column, Segment, SegmentFile};
 
 /// A row read back from a segment: its columns by name, text as text, nulls left out.
-type Stored = BTreeMap<String, String>;
+pub(super) type Stored = BTreeMap<String, String>;
 
-fn rows_of(segment: &dyn Segment) -> Vec<Stored> {
+pub(super) fn rows_of(segment: &dyn Segment) -> Vec<Stored> {
     let mut rows = vec![Stored::new(); segment.num_rows()];
     for (index, column) in segment.schema().columns().iter().enumerate() {
         let mut set = |row: usize, value: Option<String>| {

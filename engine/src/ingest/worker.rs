@@ -33,18 +33,52 @@ pub(super) struct Shared<'a> {
     pub(super) runs: Mutex<Vec<Run>>,
     pub(super) spills: AtomicU64,
     pub(super) stats: Mutex<RowStats>,
+    /// Rows that happened before or after are late or early.
+    pub(super) window: Window,
+    /// A longer row is a bad one.
+    pub(super) max_row_bytes: usize,
+}
+
+/// A span of time in milliseconds, both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub earliest: i64,
+    pub latest: i64,
+}
+
+impl Default for Window {
+    /// All of time.
+    fn default() -> Self {
+        Self { earliest: i64::MIN, latest: i64::MAX }
+    }
 }
 
 /// Rows between two looks at whether the ingestion was canceled.
 const CANCEL_ROWS: u64 = 256;
 
 impl Shared<'_> {
-    /// Reads until all inputs are read.
-    pub(super) fn work(&self) -> Result<()> {
+    /// Reads until all inputs are read, without writing anything out. What became of the rows is in the statistics.
+    pub(super) fn collect(&self) -> Result<RowBuffer> {
+        let mut worker = self.worker();
+        let mut share = None;
+        while let Some(chunk) = self.inputs.next(&mut share)? {
+            worker.take(chunk)?;
+        }
+        let buffer = std::mem::replace(&mut worker.buffer, RowBuffer::new(Arc::clone(&self.plan), &mut worker.row));
+        worker.finish()?;
+        Ok(buffer)
+    }
+
+    fn worker(&self) -> Worker<'_> {
         let mut row = Row::default();
         let buffer = RowBuffer::new(Arc::clone(&self.plan), &mut row);
         let time_field = row.fields.number(&self.plan.time_column);
-        let mut worker = Worker { shared: self, row, buffer, time_field, stats: RowStats::default(), filtered: 0 };
+        Worker { shared: self, row, buffer, time_field, stats: RowStats::default(), filtered: 0 }
+    }
+
+    /// Reads until all inputs are read.
+    pub(super) fn work(&self) -> Result<()> {
+        let mut worker = self.worker();
         let mut share = None;
         let mut bytes_told = 0;
         while let Some(chunk) = self.inputs.next(&mut share)? {
@@ -149,6 +183,10 @@ impl Worker<'_> {
     ) -> Result<()> {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let place = Place { chunk, line, text: &text };
+        if bytes.len() > self.shared.max_row_bytes {
+            let message = format!("longer than {} bytes", self.shared.max_row_bytes);
+            return self.refuse(place, Reason::TooLong, message, None);
+        }
         let row = match std::str::from_utf8(bytes) {
             Ok(row) => row,
             Err(e) => {
@@ -225,6 +263,12 @@ impl Worker<'_> {
             let time = crate::model::Timestamp::from_millis(event);
             return self.refuse(place, Reason::OutsideIntervals, format!("its time is {time}"), None);
         }
+        let Window { earliest, latest } = self.shared.window;
+        if !(earliest..=latest).contains(&event) {
+            let reason = if event < earliest { Reason::Late } else { Reason::Early };
+            let time = crate::model::Timestamp::from_millis(event);
+            return self.refuse(place, reason, format!("its time is {time}"), None);
+        }
         self.add(place, line, RowTime { event, stored: plan.stored_time(event) })
     }
 
@@ -248,7 +292,7 @@ impl Worker<'_> {
 
     fn refuse(&mut self, place: Place<'_>, reason: Reason, message: String, column: Option<u64>) -> Result<()> {
         match reason {
-            Reason::OutsideIntervals | Reason::Filtered => self.stats.thrown_away += 1,
+            Reason::OutsideIntervals | Reason::Late | Reason::Early | Reason::Filtered => self.stats.thrown_away += 1,
             _ => self.stats.unparseable += 1,
         }
         let (input, bad) = place.bad(reason, message, column);

@@ -96,6 +96,7 @@ pub struct MemorySegment {
     num_rows: usize,
     time_range: Option<(Timestamp, Timestamp)>,
     memory_bytes: usize,
+    is_passing: bool,
 }
 
 impl MemorySegment {
@@ -127,12 +128,19 @@ impl MemorySegment {
         Self::with_row_index(schema, columns)
     }
 
+    /// The same, of which is known that another takes its place soon.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.is_passing = true;
+        self
+    }
+
     fn build(schema: Arc<SegmentSchema>, columns: Vec<MemoryColumn>, index: RowIndex) -> Result<Self> {
         let time_range = check(&schema, &columns)?;
         let num_rows = columns.first().map_or(0, MemoryColumn::num_rows);
         let memory_bytes = columns.iter().map(MemoryColumn::memory_bytes).sum();
         let columns = columns.into_iter().map(|column| open(column, index)).collect();
-        Ok(Self { schema, columns, num_rows, time_range, memory_bytes })
+        Ok(Self { schema, columns, num_rows, time_range, memory_bytes, is_passing: false })
     }
 }
 
@@ -158,6 +166,10 @@ impl Segment for MemorySegment {
 
     fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    fn is_passing(&self) -> bool {
+        self.is_passing
     }
 }
 

@@ -115,6 +115,10 @@ impl Segment for PromotedSegment {
         kept.column(1)
     }
 
+    fn is_passing(&self) -> bool {
+        self.segment.is_passing()
+    }
+
     fn memory_bytes(&self) -> usize {
         let turned = self.columns.iter().filter_map(|(_, slot)| slot.as_ref()?.get());
         self.segment.memory_bytes() + turned.map(|segment| segment.memory_bytes()).sum::<usize>()

@@ -404,7 +404,7 @@ fn qualified(name: &str) -> ObjectName {
     ObjectName(vec![part(TEMPORARY_SCHEMA), part(name)])
 }
 
-fn spell_column(column: &mut ObjectName, table: &str, columns: &[String]) -> Result<()> {
+pub(super) fn spell_column(column: &mut ObjectName, table: &str, columns: &[String]) -> Result<()> {
     let Some(wanted) = column.0.last().and_then(ObjectNamePart::as_ident) else { return Ok(()) };
     let Match::One(name) = find(&wanted.value, columns.iter(), |name| name.as_str()) else {
         let message = format!("column `{}` of `{table}` does not exist", wanted.value);

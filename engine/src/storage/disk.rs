@@ -8,6 +8,11 @@ use std::path::Path;
 /// once the directory that names the file was synced too.
 pub trait DiskFile: Write + Send {
     fn sync(&mut self) -> io::Result<()>;
+
+    /// The same for the bytes alone and what it takes to find them; what else is known of the file may be lost.
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.sync()
+    }
 }
 
 /// What a directory holds under one name.
@@ -77,6 +82,10 @@ pub struct LocalDisk;
 impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        File::sync_data(self)
     }
 }
 

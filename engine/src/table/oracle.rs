@@ -1,6 +1,7 @@
 //! The oracle: SQL over segments answers as DataFusion does over the same rows in memory.
 
 mod druid;
+mod live;
 
 use std::sync::{Arc, LazyLock};
 
@@ -114,22 +115,33 @@ fn data(seed: u64, sizes: &[usize]) -> Data {
     for (i, &num_rows) in sizes.iter().enumerate() {
         let from = i as i64 * 24;
         let lacking: &[&str] = if i % 3 == 2 { &["some", "long"] } else { &[] };
-        let batch = rows(&mut random, num_rows, from..from + 48, lacking);
+        let mut batch = rows(&mut random, num_rows, from..from + 48, lacking);
         let schema = schema_without(lacking);
-        let batch_of_one = std::slice::from_ref(&batch);
-        let segment: Arc<dyn Segment> = match random.random_range(0..5) {
-            0 => Arc::new(MemorySegment::from_batches(schema, batch_of_one).unwrap()),
-            1 => Arc::new(MemorySegment::from_batches_with_row_index(schema, batch_of_one).unwrap()),
-            2 => in_file(MemorySegment::from_batches(schema, batch_of_one).unwrap()),
-            _ => as_druids(&MemorySegment::from_batches(schema, batch_of_one).unwrap(), &mut random),
+        let kind = random.random_range(0..5);
+        let is_live = kind == 0 && (seed + i as u64) % 2 == 1;
+        if is_live {
+            batch = live::as_ingested(&batch);
+        }
+        let memory = || MemorySegment::from_batches(Arc::clone(&schema), std::slice::from_ref(&batch)).unwrap();
+        let with_index =
+            || MemorySegment::from_batches_with_row_index(Arc::clone(&schema), std::slice::from_ref(&batch));
+        let made: Vec<Arc<dyn Segment>> = match kind {
+            0 if is_live => live::as_live(&batch, &mut StdRng::seed_from_u64(seed)),
+            0 => vec![Arc::new(memory())],
+            1 => vec![Arc::new(with_index().unwrap())],
+            2 => vec![in_file(memory())],
+            _ => vec![as_druids(&memory(), &mut random)],
         };
         // Some segments are overshadowed in part.
         let hidden = if i % 2 == 1 { random.random_range(0..24) } else { 0 };
         let at = |hour: i64| Timestamp::from_millis(START + hour * HOUR);
         let clip = Interval::new(at(from + hidden), at(from + 48)).unwrap();
         batches.push(within(&batch, &clip));
-        let id = SegmentId { data_source: "t".into(), interval: clip, version: "1".into(), partition: i as u32 };
-        segments.push(VisibleSegment { id: Arc::new(id), uid: SegmentUid::numbered(i as u32), clip, segment });
+        for (chunk, segment) in (0..).zip(made) {
+            let partition = i as u32 * 10_000 + chunk;
+            let id = SegmentId { data_source: "t".into(), interval: clip, version: "1".into(), partition };
+            segments.push(VisibleSegment { id: Arc::new(id), uid: SegmentUid::numbered(partition), clip, segment });
+        }
     }
     let ours = DataSourceTable::new("t", Arc::new(FixedSource::new(schema_without(&[]), segments)));
     let schema = ours.schema();

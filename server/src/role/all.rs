@@ -51,7 +51,8 @@ pub(super) struct DatabaseSessions(pub(super) Database);
 #[async_trait]
 impl Sessions for DatabaseSessions {
     fn open(&self, options: SessionOptions) -> Result<Session> {
-        Ok(self.0.session(options))
+        let writer = Some(Arc::new(self.0.clone()) as _);
+        Ok(self.0.session(SessionOptions { writer, ..options }))
     }
 
     fn extent(&self, data_source: &str) -> Option<Extent> {

@@ -4,20 +4,22 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use henge_engine::Result;
-use henge_engine::model::ColumnRole;
+use henge_engine::model::{ColumnRole, SegmentId};
 
 use super::super::SystemRows;
 use super::{SysSchema, batch, longs, schema_of, texts};
 use crate::store::SegmentRecord;
-use crate::view::ViewedSegment;
+use crate::view::{LiveGranule, ViewedSegment};
 
-/// `sys.segments`: the used segments.
+/// `sys.segments`: the used segments, and rows that are not published yet by their granules.
 #[derive(Debug)]
 pub(super) struct Segments(pub(super) SysSchema);
 
-/// A used segment, and what became of it.
+/// A used segment and what became of it, or a granule of rows that are not published.
 struct Row {
-    segment: Arc<ViewedSegment>,
+    id: SegmentId,
+    num_rows: u64,
+    published: Option<Arc<ViewedSegment>>,
     is_hidden: bool,
     num_replicas: u64,
     /// Whether queries see it, and can.
@@ -37,13 +39,24 @@ impl Segments {
             Some(cluster) => cluster.holders(&uids).into_iter().map(|names| names.len() as u64).collect(),
             None => known.iter().map(|(_, is_hidden, _)| u64::from(!is_hidden)).collect(),
         };
-        let row = |((segment, is_hidden, is_active), num_replicas)| Row {
-            segment,
+        let published = |((segment, is_hidden, is_active), num_replicas): ((Arc<ViewedSegment>, bool, bool), u64)| Row {
+            id: segment.record.id.clone(),
+            num_rows: segment.record.num_rows,
+            published: Some(segment),
             is_hidden,
             num_replicas,
             is_available: is_active && !is_hidden && num_replicas > 0,
         };
-        known.into_iter().zip(replicas).map(row).collect()
+        let live = |LiveGranule { id, num_rows }| Row {
+            id,
+            num_rows,
+            published: None,
+            is_hidden: false,
+            num_replicas: 1,
+            is_available: true,
+        };
+        let live = view.live_granules().into_iter().map(live);
+        known.into_iter().zip(replicas).map(published).chain(live).collect()
     }
 }
 
@@ -75,30 +88,42 @@ impl SystemRows for Segments {
 
     async fn rows(&self) -> Result<RecordBatch> {
         let rows = self.all();
+        let record = |row: &Row, value: fn(&SegmentRecord) -> Option<String>| {
+            row.published.as_ref().and_then(|segment| value(&segment.record))
+        };
         let columns = vec![
-            texts(&rows, |Row { segment: s, .. }| Some(s.id.to_string())),
-            texts(&rows, |Row { segment: s, .. }| Some(&s.id.data_source)),
-            texts(&rows, |Row { segment: s, .. }| Some(s.id.interval.start().to_string())),
-            texts(&rows, |Row { segment: s, .. }| Some(s.id.interval.end().to_string())),
-            longs(&rows, |Row { segment: s, .. }| Some(s.record.size_bytes)),
-            texts(&rows, |Row { segment: s, .. }| Some(&s.id.version)),
-            longs(&rows, |Row { segment: s, .. }| Some(s.id.partition.into())),
+            texts(&rows, |row| Some(row.id.to_string())),
+            texts(&rows, |row| Some(&row.id.data_source)),
+            texts(&rows, |row| Some(row.id.interval.start().to_string())),
+            texts(&rows, |row| Some(row.id.interval.end().to_string())),
+            longs(&rows, |row| Some(row.published.as_ref().map_or(0, |segment| segment.record.size_bytes))),
+            texts(&rows, |row| Some(&row.id.version)),
+            longs(&rows, |row| Some(row.id.partition.into())),
             longs(&rows, |row| Some(row.num_replicas)),
-            longs(&rows, |Row { segment: s, .. }| Some(s.record.num_rows)),
+            longs(&rows, |row| Some(row.num_rows)),
             longs(&rows, |row| Some(u64::from(!row.is_hidden))),
-            longs(&rows, |_| Some(1)),
+            longs(&rows, |row| Some(u64::from(row.published.is_some()))),
             longs(&rows, |row| Some(u64::from(row.is_available))),
-            longs(&rows, |_| Some(0)),
+            longs(&rows, |row| Some(u64::from(row.published.is_none()))),
             longs(&rows, |row| Some(u64::from(row.is_hidden))),
-            texts(&rows, |Row { segment: s, .. }| serde_json::to_string(&s.record.shard_spec).ok()),
-            texts(&rows, |Row { segment: s, .. }| names(&s.record, |role| *role == ColumnRole::Dimension)),
-            texts(&rows, |Row { segment: s, .. }| names(&s.record, |role| matches!(role, ColumnRole::Metric(_)))),
+            texts(&rows, |row| record(row, |record| serde_json::to_string(&record.shard_spec).ok())),
+            texts(&rows, |row| record(row, |record| names(record, |role| *role == ColumnRole::Dimension))),
+            texts(&rows, |row| record(row, |record| names(record, |role| matches!(role, ColumnRole::Metric(_))))),
             texts(&rows, |_| None::<String>),
             // In a cluster that is what rules say, which the coordinator knows.
             longs(&rows, |_| self.0.cluster.get().is_none().then_some(1)),
         ];
         batch(self.schema(), columns)
     }
+}
+
+/// A segment, or rows that are to become one.
+struct Row {
+    id: SegmentId,
+    num_rows: u64,
+    hidden: bool,
+    /// `None` of rows that are not published.
+    published: Option<Arc<ViewedSegment>>,
 }
 
 /// A JSON array of column names, as Druid shows them.

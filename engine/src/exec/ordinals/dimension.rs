@@ -247,6 +247,8 @@ impl Dimension {
         if mapped.len().is_power_of_two() {
             mapped.retain(|_, mapped| mapped.segment.strong_count() > 0);
         }
+        // The values of one that others take the place of are theirs as well: they do not make the dimension stale.
+        let values = if segment.is_passing() { 0 } else { values };
         mapped.insert(address(segment), Mapped { segment: Arc::downgrade(segment), codes, values });
     }
 

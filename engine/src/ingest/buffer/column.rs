@@ -10,6 +10,8 @@ use crate::ingest::row::{Row, Slot, Value};
 use crate::model::{ColumnType, MultiValueHandling};
 use crate::segment::memory::MemoryColumn;
 
+mod absorb;
+
 /// What a column's values are made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {

@@ -49,6 +49,43 @@ impl<T: Copy + Default> Numbers<T> {
         self.values.capacity() * size_of::<T>() + self.valid.as_ref().map_or(0, |valid| valid.capacity() / 8)
     }
 
+    /// Adds the numbers of another column, so that its first is that of row `at`.
+    pub(crate) fn append(&mut self, at: usize, other: &Self) {
+        self.pad(at);
+        let before = self.values.len();
+        self.values.extend_from_slice(&other.values);
+        match (&mut self.valid, &other.valid) {
+            (None, None) => {}
+            (Some(valid), None) => valid.append_n(other.values.len(), true),
+            (valid, Some(theirs)) => {
+                let valid = valid.get_or_insert_with(|| {
+                    let mut valid = BooleanBufferBuilder::new(before + other.values.len());
+                    valid.append_n(before, true);
+                    valid
+                });
+                (0..other.values.len()).for_each(|row| valid.append(theirs.get_bit(row)));
+            }
+        }
+    }
+
+    /// A copy of so many rows, in the order of `order` or as they are.
+    pub(crate) fn copy(&self, rows: usize, order: Option<&[u32]>) -> (Vec<T>, Option<BooleanBuffer>) {
+        let place = |row: usize| order.map_or(row, |order| order[row] as usize);
+        let values = match order {
+            None => {
+                let mut values = self.values.clone();
+                values.resize(rows, T::default());
+                values
+            }
+            Some(order) => {
+                order.iter().map(|row| self.values.get(*row as usize).copied().unwrap_or_default()).collect()
+            }
+        };
+        let has_nulls = self.valid.is_some() || self.values.len() < rows;
+        let is_valid = |row: usize| row < self.values.len() && self.get(row).is_some();
+        (values, has_nulls.then(|| BooleanBuffer::collect_bool(rows, |row| is_valid(place(row)))))
+    }
+
     /// The values in the order of `rows`, or as they are.
     pub(crate) fn finish(self, rows: Option<&[u32]>) -> (Vec<T>, Option<BooleanBuffer>) {
         let valid = self.valid.map(|mut valid| valid.finish());

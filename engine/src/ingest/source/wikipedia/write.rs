@@ -17,6 +17,7 @@ use parquet::file::properties::WriterProperties;
 use super::column::{Column, Precision, Value, columns};
 use super::{DAY_MS, Edit, Wikipedia};
 use crate::error::{Error, Result};
+use crate::model::Timestamp;
 
 /// Bytes gathered before they are handed on.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -68,8 +69,13 @@ impl Wikipedia {
 
     /// Writes `rows` as NDJSON; the files of neighbouring spans, put together, are the file of the whole.
     pub fn write_json(&self, rows: Range<u64>, out: &mut dyn Write) -> Result<()> {
+        self.write_json_at(rows, None, out)
+    }
+
+    /// The same, as if all of them had happened at `time`.
+    pub fn write_json_at(&self, rows: Range<u64>, time: Option<Timestamp>, out: &mut dyn Write) -> Result<()> {
         let keys: Vec<Vec<u8>> = self.columns().iter().enumerate().map(json_key).collect();
-        self.write_rows(rows, out, Vec::new(), |writer, columns, edit| {
+        self.write_rows((rows, time), out, Vec::new(), |writer, columns, edit| {
             for (column, key) in columns.iter().zip(&keys) {
                 writer.bytes.extend_from_slice(key);
                 writer.json(column.value, edit);
@@ -85,7 +91,7 @@ impl Wikipedia {
             header = self.columns().iter().map(|column| column.name).collect::<Vec<_>>().join(",").into_bytes();
             header.push(b'\n');
         }
-        self.write_rows(rows, out, header, |writer, columns, edit| {
+        self.write_rows((rows, None), out, header, |writer, columns, edit| {
             for (i, column) in columns.iter().enumerate() {
                 if i > 0 {
                     writer.bytes.push(b',');
@@ -97,7 +103,7 @@ impl Wikipedia {
 
     fn write_rows(
         &self,
-        rows: Range<u64>,
+        (rows, time): (Range<u64>, Option<Timestamp>),
         out: &mut dyn Write,
         header: Vec<u8>,
         mut write_row: impl FnMut(&mut Text, &[Column], &Edit<'_>),
@@ -105,7 +111,8 @@ impl Wikipedia {
         let mut text = Text { bytes: header, day: i64::MIN, date: String::new() };
         let (mut page, mut user, mut comment) = (String::new(), String::new(), String::new());
         for row in rows {
-            let edit = self.edit_into(row, &mut page, &mut user, &mut comment);
+            let mut edit = self.edit_into(row, &mut page, &mut user, &mut comment);
+            edit.time = time.unwrap_or(edit.time);
             write_row(&mut text, self.columns(), &edit);
             text.bytes.push(b'\n');
             (page, user, comment) = (edit.page, edit.user, edit.comment);
