@@ -21,7 +21,9 @@ use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, ShardS
 use henge_engine::storage::PushedSegment;
 use henge_engine::{Error, Result};
 
-use crate::store::{Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, StreamAdvance, join};
+use crate::store::{
+    Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, StreamAdvance, join,
+};
 use crate::timeline::{Addition, Timeline};
 
 pub use adopt::{fit, fits};

@@ -482,8 +482,11 @@ impl SegmentSource for DataSourceView {
                 });
             }
         }
-        for LiveChunk { id, clip, segment } in self.live.iter().filter(|chunk| chunk.clip.overlaps(interval)) {
-            found.push(VisibleSegment { id: Arc::clone(id), clip: *clip, segment: Arc::clone(segment) });
+        for (number, LiveChunk { id, clip, segment }) in (0..).zip(&self.live) {
+            if clip.overlaps(interval) {
+                let uid = SegmentUid::numbered(number);
+                found.push(VisibleSegment { id: Arc::clone(id), uid, clip: *clip, segment: Arc::clone(segment) });
+            }
         }
         // Entries are in the order of time; a group that is seen on both sides of a newer one is not in that of ids.
         found.sort_by(|a, b| (&a.id, a.clip).cmp(&(&b.id, b.clip)));

@@ -23,7 +23,7 @@ use super::ingest::{WorkDir, named_id, new_uid};
 use super::{Database, Inner, lost};
 use crate::publish::{PublishMode, PublishRequest};
 use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Stream, StreamStatus, Streams};
-use crate::store::StreamAdvance;
+use crate::store::{Standing, StreamAdvance};
 
 pub(super) const REALTIME_DIR: &str = "realtime";
 /// Share of the memory limit that rows have before they are moved to files.
@@ -297,6 +297,8 @@ impl Inner {
                 intended_pushes: load_specs.len() as u64,
                 advance: Some(advance),
                 tombstone_uids: new_uid,
+                // Rows are pushed only where queries read what is published.
+                standing: Standing::Active,
             };
             self.commit(&request).await
         };

@@ -39,14 +39,15 @@ impl Segments {
             Some(cluster) => cluster.holders(&uids).into_iter().map(|names| names.len() as u64).collect(),
             None => known.iter().map(|(_, is_hidden, _)| u64::from(!is_hidden)).collect(),
         };
-        let published = |((segment, is_hidden, is_active), num_replicas): ((Arc<ViewedSegment>, bool, bool), u64)| Row {
-            id: segment.record.id.clone(),
-            num_rows: segment.record.num_rows,
-            published: Some(segment),
-            is_hidden,
-            num_replicas,
-            is_available: is_active && !is_hidden && num_replicas > 0,
-        };
+        let published =
+            |((segment, is_hidden, is_active), num_replicas): ((Arc<ViewedSegment>, bool, bool), u64)| Row {
+                id: segment.record.id.clone(),
+                num_rows: segment.record.num_rows,
+                published: Some(segment),
+                is_hidden,
+                num_replicas,
+                is_available: is_active && !is_hidden && num_replicas > 0,
+            };
         let live = |LiveGranule { id, num_rows }| Row {
             id,
             num_rows,
@@ -115,15 +116,6 @@ impl SystemRows for Segments {
         ];
         batch(self.schema(), columns)
     }
-}
-
-/// A segment, or rows that are to become one.
-struct Row {
-    id: SegmentId,
-    num_rows: u64,
-    hidden: bool,
-    /// `None` of rows that are not published.
-    published: Option<Arc<ViewedSegment>>,
 }
 
 /// A JSON array of column names, as Druid shows them.
