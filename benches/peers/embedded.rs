@@ -25,7 +25,7 @@ const SPEC: &str = r#"{
       { "type": "longSum", "name": "deleted", "fieldName": "deleted" },
       { "type": "longSum", "name": "delta", "fieldName": "delta" }
     ],
-    "granularitySpec": { "segmentGranularity": "day", "queryGranularity": "none", "rollup": false }
+    "granularitySpec": { "segmentGranularity": "{granularity}", "queryGranularity": "none", "rollup": false }
   },
   "ioConfig": {
     "type": "index_parallel",
@@ -34,8 +34,10 @@ const SPEC: &str = r#"{
   }
 }"#;
 
-pub(crate) fn load(data_dir: &Path, parquet: &Path) -> Done {
-    let spec = IngestionSpec::from_json(&SPEC.replace("{parquet}", &parquet.display().to_string()))?;
+/// Segments are cut by `granularity`, in Druid's spelling.
+pub(crate) fn load(data_dir: &Path, parquet: &Path, granularity: &str) -> Done {
+    let spec = SPEC.replace("{parquet}", &parquet.display().to_string()).replace("{granularity}", granularity);
+    let spec = IngestionSpec::from_json(&spec)?;
     Runtime::new()?.block_on(async {
         let database = Database::open(data_dir).await?;
         let report = database.ingest(spec, IngestRun::default()).await?;

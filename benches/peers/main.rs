@@ -31,7 +31,10 @@ fn main() -> Done {
     let arguments = Arguments::read();
     match arguments.mode.as_str() {
         "generate" => generate(&arguments),
-        "load" => embedded::load(&arguments.path("--data-dir")?, &arguments.path("--parquet")?),
+        "load" => {
+            let granularity = arguments.value("--granularity").unwrap_or("day");
+            embedded::load(&arguments.path("--data-dir")?, &arguments.path("--parquet")?, granularity)
+        }
         "ask" => embedded::ask(&arguments.path("--data-dir")?, arguments.number("--threads")?),
         "serve" => wire::serve(&arguments.path("--data-dir")?, arguments.number("--threads")?),
         // `cargo test --all-targets` and a bare `cargo bench` run this without a mode: there is nothing to measure alone.

@@ -58,6 +58,16 @@ SELECT page, SUM(added) AS a FROM wikiticker WHERE "user" = '{user}' GROUP BY 1 
 SELECT COUNT(DISTINCT "user") FROM wikiticker;
 -- name: distinct_users_by_channel
 SELECT channel, COUNT(DISTINCT "user") FROM wikiticker GROUP BY 1 ORDER BY 1;
+-- name: approx_users_by_channel
+SELECT channel, {approx("user")} FROM wikiticker GROUP BY 1 ORDER BY 1;
+-- name: not_and_or
+SELECT COUNT(*), SUM(added) FROM wikiticker WHERE (channel <> '#en.wikipedia' AND namespace = 'Talk') OR ("isNew" = 'true' AND NOT "isRobot" = 'true');
+-- name: one_hour
+SELECT channel, COUNT(*), SUM(added) FROM wikiticker WHERE __time >= TIMESTAMP '2015-09-20 13:00:00' AND __time < TIMESTAMP '2015-09-20 14:00:00' GROUP BY 1 ORDER BY 1;
+-- name: newest_100
+SELECT __time, page, "user", added, deleted, delta FROM wikiticker WHERE channel = '#de.wikipedia' ORDER BY __time DESC, page, "user" LIMIT 100;
+-- name: newest_all
+SELECT __time, channel, "cityName", "countryName", namespace, page, "regionName", "user", added, deleted, delta FROM wikiticker ORDER BY __time DESC, page, "user" LIMIT 100;
 -- name: large_edits
 SELECT __time, page, "user", added FROM wikiticker WHERE added > 30000 ORDER BY added DESC, __time, page LIMIT 20;
 -- name: raw_scan

@@ -143,7 +143,9 @@ fn open_all(path: &Path) -> Done {
 fn reading(path: &Path) -> Done {
     let segment = SegmentFile::open(path)?;
     let blocks = segment.num_rows().div_ceil(BLOCK_ROWS);
-    println!("\n| column | values/s, millions |\n|---|---:|");
+    let bandwidth = bandwidth()?;
+    println!("\nreading memory, one core: {:.1} GB/s", bandwidth / 1e9);
+    println!("\n| column | values/s, millions | decoded, GB/s | of the memory's |\n|---|---:|---:|---:|");
     for (index, schema) in segment.schema().columns().iter().enumerate() {
         let column = segment.column(index)?;
         let (mut codes, mut numbers) = (Vec::new(), Vec::new());
@@ -159,9 +161,28 @@ fn reading(path: &Path) -> Done {
         };
         read()?;
         let ms = median(read)?;
-        println!("| {} | {:.0} |", schema.name, segment.num_rows() as f64 / ms / 1e3);
+        let width = if matches!(column, Column::Long(_)) { size_of::<i64>() } else { size_of::<u32>() };
+        let rate = segment.num_rows() as f64 / ms * 1e3;
+        let decoded = rate * width as f64;
+        println!(
+            "| {} | {:.0} | {:.1} | {:.0} % |",
+            schema.name,
+            rate / 1e6,
+            decoded / 1e9,
+            decoded / bandwidth * 100.0
+        );
     }
     Ok(())
+}
+
+/// Bytes a second that one core reads from memory, from an array that no cache holds.
+fn bandwidth() -> Done<f64> {
+    let words = vec![1_u64; 64 << 20];
+    let ms = median(|| {
+        std::hint::black_box(words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
+        Ok(())
+    })?;
+    Ok((words.len() * size_of::<u64>()) as f64 / ms * 1e3)
 }
 
 /// In milliseconds.

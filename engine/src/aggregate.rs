@@ -2,12 +2,13 @@
 //!
 //! Invariant: an integer result that does not fit is an error, never a wrapped number.
 
-mod approx_count_distinct;
+pub(crate) mod approx_count_distinct;
 mod earliest;
 pub mod sum;
 
 use std::sync::Arc;
 
+pub(crate) use approx_count_distinct::estimate_of_texts;
 use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::AggregateUDF;
 

@@ -24,6 +24,7 @@ pub mod segment;
 pub mod session;
 pub mod storage;
 pub mod table;
+mod widened;
 
 pub use error::{Error, Result};
 pub use session::install;

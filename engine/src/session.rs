@@ -61,7 +61,7 @@ use self::temporary::{Adopted, Temporary, WithTemporary};
 pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
 pub use crate::exec::Cancel;
-use crate::exec::OrdinalCache;
+use crate::exec::{OrdinalCache, PredicateCache};
 use crate::optimizer;
 
 /// The catalog of every session: the database, as PostgreSQL's clients see it.
@@ -79,6 +79,9 @@ pub fn install(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut config = builder.config().take().unwrap_or_default();
     if config.get_extension::<OrdinalCache>().is_none() {
         config = config.with_extension(Arc::new(OrdinalCache::default()));
+    }
+    if config.get_extension::<PredicateCache>().is_none() {
+        config = config.with_extension(Arc::new(PredicateCache::default()));
     }
     builder = match config.options().extensions.get::<HengeOptions>() {
         Some(_) => builder.with_config(config),

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+
+use crate::error::Error;
+
+pub(crate) const NAME: &str = "approx_count_distinct";
 
 pub(super) fn approx_count_distinct() -> AggregateUDF {
     AggregateUDF::new_from_impl(ApproxCountDistinct {
@@ -24,7 +30,7 @@ struct ApproxCountDistinct {
 
 impl AggregateUDFImpl for ApproxCountDistinct {
     fn name(&self) -> &str {
-        "approx_count_distinct"
+        NAME
     }
 
     fn aliases(&self) -> &[String] {
@@ -53,6 +59,31 @@ impl AggregateUDFImpl for ApproxCountDistinct {
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         self.stock.state_fields(args)
+    }
+}
+
+/// What the function gives for these arrays of texts, none of which is null.
+pub(crate) fn estimate_of_texts(values: impl Iterator<Item = ArrayRef>) -> Result<i64> {
+    let field: FieldRef = Arc::new(Field::new("value", DataType::Utf8View, false));
+    let schema = Schema::new(vec![Arc::clone(&field)]);
+    let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("value", 0));
+    let mut estimate = approx_distinct_udaf().accumulator(AccumulatorArgs {
+        return_field: Arc::new(Field::new(NAME, DataType::UInt64, false)),
+        schema: &schema,
+        ignore_nulls: false,
+        order_bys: &[],
+        is_reversed: false,
+        name: NAME,
+        is_distinct: false,
+        exprs: &[column],
+        expr_fields: &[field],
+    })?;
+    for values in values {
+        estimate.update_batch(&[values])?;
+    }
+    match estimate.evaluate()?.cast_to(&DataType::Int64)? {
+        ScalarValue::Int64(Some(estimate)) => Ok(estimate),
+        other => Err(Error::defensive(format!("an estimate of distinct values is {other}")).into()),
     }
 }
 

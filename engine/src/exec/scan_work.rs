@@ -12,10 +12,10 @@ use super::VisibleSegment;
 use super::cancel::Cancel;
 use super::morsel::{Direction, Morsel, WorkQueue};
 use super::predicate::{Predicate, TimeRanges};
-use super::selection::Bound;
+use super::predicate_cache::PredicateCache;
+use super::selection::{Bound, Remembering};
 use crate::error::Error;
 use crate::model::SegmentSchema;
-use crate::segment::Segment;
 
 /// What the output partitions of one execution share.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct ScanWork {
     queue: WorkQueue,
     cancel: Arc<Cancel>,
     bound: Vec<OnceCell<Bound>>,
+    remembered: Remembering,
     /// For what is bound.
     reservation: MemoryReservation,
 }
@@ -34,6 +35,7 @@ impl ScanWork {
             queue: WorkQueue::new(num_rows, direction),
             cancel: Cancel::of(context),
             bound: segments.iter().map(|_| OnceCell::new()).collect(),
+            remembered: Remembering { cache: PredicateCache::of(context), pool: Arc::clone(context.memory_pool()) },
             reservation: MemoryConsumer::new("SegmentScanExec").register(context.memory_pool()),
         }
     }
@@ -59,9 +61,8 @@ impl ScanWork {
         columns: &SegmentSchema,
     ) -> Result<&Bound> {
         let clip = TimeRanges::between(visible.clip.start().millis(), visible.clip.end().millis());
-        let segment: &dyn Segment = visible.segment.as_ref();
         let bind = async || {
-            let bound = Bound::of(predicate, &clip, segment, columns).await?;
+            let bound = Bound::of(predicate, &clip, &visible.segment, columns, &self.remembered).await?;
             self.reservation.try_grow(bound.memory_bytes())?;
             Ok(bound)
         };

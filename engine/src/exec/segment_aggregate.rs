@@ -51,6 +51,16 @@ pub enum GroupKey {
     Derived(Computed),
 }
 
+impl GroupKey {
+    /// What a segment's own codes are grouped by for this key: a function of a dimension has no codes of its own there.
+    fn of_segment(&self) -> Self {
+        match self {
+            Self::Derived(computed) => Self::Column(computed.columns.first().copied().unwrap_or(usize::MAX)),
+            key => key.clone(),
+        }
+    }
+}
+
 /// Whether values of a type can be folded, when they are computed.
 pub(crate) fn foldable(data_type: &DataType) -> bool {
     Evaluated::takes(data_type)

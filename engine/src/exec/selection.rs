@@ -7,12 +7,14 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_expr::PhysicalExpr;
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::code_set::CodeSet;
 use super::kernel;
 use super::predicate::{DimensionPredicate, Predicate, TimeRanges};
+use super::predicate_cache::{Asked, FEW_VALUES, PredicateCache};
 use crate::error::Error;
 use crate::model::SegmentSchema;
 use crate::segment::{BLOCK_ROWS, Column, Dictionary, Segment, StringColumn, block_range};
@@ -57,7 +59,7 @@ pub(super) enum Bound {
     Listed(RoaringBitmap),
     Codes {
         column: Arc<dyn StringColumn>,
-        codes: CodeSet,
+        codes: Arc<CodeSet>,
     },
     And(Vec<Bound>),
     Or(Vec<Bound>),
@@ -68,16 +70,17 @@ impl Bound {
     pub(super) async fn of(
         predicate: Option<&Predicate>,
         clip: &TimeRanges,
-        segment: &dyn Segment,
+        segment: &Arc<dyn Segment>,
         columns: &SegmentSchema,
+        remembered: &Remembering,
     ) -> Result<Self> {
-        let clip = rows_at(clip, segment)?;
+        let clip = rows_at(clip, segment.as_ref())?;
         if clip.is_nothing() {
             return Ok(Self::Nothing);
         }
         match predicate {
             None => Ok(clip),
-            Some(predicate) => Ok(Self::and(vec![clip, bind(predicate, segment, columns).await?])),
+            Some(predicate) => Ok(Self::and(vec![clip, bind(predicate, segment, columns, remembered).await?])),
         }
     }
 
@@ -160,19 +163,19 @@ impl Bound {
         }
     }
 
-    /// The selected rows of a block of a segment with `num_rows` rows. `scratch` is for codes.
-    pub(super) fn select(&self, block: usize, num_rows: usize, scratch: &mut Vec<u32>) -> Result<Selected> {
+    /// The selected rows of a block of a segment with `num_rows` rows. `read` keeps the codes that were read for it last.
+    pub(super) fn select(&self, block: usize, num_rows: usize, read: &mut ReadCodes) -> Result<Selected> {
         let rows = block_range(block, num_rows);
         match self {
             Self::Nothing => Ok(Selected::Nothing),
             Self::Everything => Ok(Selected::All),
             Self::Ranges(ranges) => Ok(select_ranges(ranges, rows)),
             Self::Listed(listed) => Ok(select_listed(listed, rows)),
-            Self::Codes { column, codes } => select_codes(column.as_ref(), codes, block, scratch),
+            Self::Codes { column, codes } => select_codes(column, codes, block, read),
             Self::And(parts) => {
                 let mut selected = Selected::All;
                 for part in parts {
-                    selected = both(selected, part.select(block, num_rows, scratch)?);
+                    selected = both(selected, part.select(block, num_rows, read)?);
                     if matches!(selected, Selected::Nothing) {
                         break;
                     }
@@ -182,7 +185,7 @@ impl Bound {
             Self::Or(parts) => {
                 let mut selected = Selected::Nothing;
                 for part in parts {
-                    selected = either(selected, part.select(block, num_rows, scratch)?);
+                    selected = either(selected, part.select(block, num_rows, read)?);
                     if matches!(selected, Selected::All) {
                         break;
                     }
@@ -268,31 +271,65 @@ fn select_listed(listed: &RoaringBitmap, rows: Range<usize>) -> Selected {
     }
 }
 
-fn select_codes(column: &dyn StringColumn, codes: &CodeSet, block: usize, scratch: &mut Vec<u32>) -> Result<Selected> {
+/// The codes of one block of one column, for whoever needs them next.
+#[derive(Debug, Default)]
+pub(super) struct ReadCodes {
+    codes: Vec<u32>,
+    of: Option<(Arc<dyn StringColumn>, usize)>,
+}
+
+impl ReadCodes {
+    fn read(&mut self, column: &Arc<dyn StringColumn>, block: usize) -> Result<&[u32]> {
+        if self.of(column, block).is_none() {
+            self.of = None;
+            column.read_codes(block, &mut self.codes)?;
+            self.of = Some((Arc::clone(column), block));
+        }
+        Ok(&self.codes)
+    }
+
+    /// The codes of this block of this column, if they are what was read.
+    pub(super) fn of(&self, column: &Arc<dyn StringColumn>, block: usize) -> Option<&[u32]> {
+        let (known, at) = self.of.as_ref()?;
+        (*at == block && Arc::ptr_eq(known, column)).then_some(&self.codes)
+    }
+}
+
+fn select_codes(
+    column: &Arc<dyn StringColumn>,
+    codes: &CodeSet,
+    block: usize,
+    read: &mut ReadCodes,
+) -> Result<Selected> {
     let (least, greatest) = column.code_range(block)?;
     match codes.within(least, greatest) {
         Some(true) => return Ok(Selected::All),
         Some(false) => return Ok(Selected::Nothing),
         None => {}
     }
-    column.read_codes(block, scratch)?;
+    let rows = read.read(column, block)?;
     let mut bits = Box::new([0; WORDS]);
-    let count = codes.mark(scratch, bits.as_mut_slice());
+    let count = codes.mark(rows, bits.as_mut_slice());
     match count {
         0 => Ok(Selected::Nothing),
-        _ if count == scratch.len() => Ok(Selected::All),
+        _ if count == rows.len() => Ok(Selected::All),
         _ => Ok(Selected::Some(bits)),
     }
 }
 
-async fn bind(predicate: &Predicate, segment: &dyn Segment, columns: &SegmentSchema) -> Result<Bound> {
+async fn bind(
+    predicate: &Predicate,
+    segment: &Arc<dyn Segment>,
+    columns: &SegmentSchema,
+    remembered: &Remembering,
+) -> Result<Bound> {
     match predicate {
-        Predicate::Time(times) => rows_at(times, segment),
-        Predicate::Dimension(dimension) => bind_dimension(dimension, segment, columns).await,
+        Predicate::Time(times) => rows_at(times, segment.as_ref()),
+        Predicate::Dimension(dimension) => bind_dimension(dimension, segment, columns, remembered).await,
         Predicate::And(parts) => {
             let mut bound = Vec::with_capacity(parts.len());
             for part in parts {
-                bound.push(Box::pin(bind(part, segment, columns)).await?);
+                bound.push(Box::pin(bind(part, segment, columns, remembered)).await?);
                 // What follows may need a large dictionary, and cannot matter any more.
                 if bound.last().is_some_and(Bound::is_nothing) {
                     return Ok(Bound::Nothing);
@@ -303,7 +340,7 @@ async fn bind(predicate: &Predicate, segment: &dyn Segment, columns: &SegmentSch
         Predicate::Or(parts) => {
             let mut bound = Vec::with_capacity(parts.len());
             for part in parts {
-                bound.push(Box::pin(bind(part, segment, columns)).await?);
+                bound.push(Box::pin(bind(part, segment, columns, remembered)).await?);
             }
             Ok(Bound::or(bound))
         }
@@ -335,8 +372,9 @@ fn rows_at(times: &TimeRanges, segment: &dyn Segment) -> Result<Bound> {
 
 async fn bind_dimension(
     dimension: &DimensionPredicate,
-    segment: &dyn Segment,
+    segment: &Arc<dyn Segment>,
     columns: &SegmentSchema,
+    remembered: &Remembering,
 ) -> Result<Bound> {
     let name = columns.column(dimension.column).map_or("", |column| column.name.as_str());
     let Some(index) = segment.schema().index_of(name) else {
@@ -348,8 +386,11 @@ async fn bind_dimension(
         return Err(super::reader::wrong_type(name).into());
     };
     let codes = match CodeSet::by_look_up(dimension.condition.as_ref(), column.dictionary())? {
-        Some(codes) => codes,
-        None => by_evaluation(&dimension.condition, column.dictionary()).await?,
+        Some(codes) => Arc::new(codes),
+        None => {
+            let asked = Asked { segment, column: index, cardinality: column.dictionary().cardinality() };
+            remembered.by_evaluation(asked, &dimension.condition, column.dictionary()).await?
+        }
     };
     if codes.is_empty() {
         return Ok(Bound::Nothing);
@@ -363,8 +404,35 @@ async fn bind_dimension(
     Ok(Bound::Codes { column, codes })
 }
 
+/// What was found out before, and where memory for more comes from.
+#[derive(Debug)]
+pub(super) struct Remembering {
+    pub(super) cache: Arc<PredicateCache>,
+    pub(super) pool: Arc<dyn MemoryPool>,
+}
+
+impl Remembering {
+    async fn by_evaluation(
+        &self,
+        asked: Asked<'_>,
+        condition: &Arc<dyn PhysicalExpr>,
+        dictionary: &dyn Dictionary,
+    ) -> Result<Arc<CodeSet>> {
+        if let Some(codes) = self.cache.get(asked, condition) {
+            return Ok(codes);
+        }
+        let codes = Arc::new(by_evaluation(condition, dictionary).await?);
+        self.cache.put(asked, condition, &codes, &self.pool);
+        Ok(codes)
+    }
+}
+
 async fn by_evaluation(condition: &Arc<dyn PhysicalExpr>, dictionary: &dyn Dictionary) -> Result<CodeSet> {
-    let values = dictionary.values()?;
+    // Of a large dictionary the result is remembered, so it need not stay decoded.
+    let values = match dictionary.cardinality() < FEW_VALUES {
+        true => dictionary.values()?,
+        false => dictionary.values_once()?,
+    };
     let mut mask = Vec::with_capacity(values.len());
     while mask.len() < values.len() {
         let next = VALUES_AT_ONCE.min(values.len() - mask.len());

@@ -149,7 +149,8 @@ fn of_column(kind: FoldKind, argument: &Arc<dyn PhysicalExpr>, below: &Below) ->
         FoldKind::Count if column == 0 => Some(Fold::rows()),
         FoldKind::Count => (!described.multi_value).then(|| Fold::of_column(kind, column)),
         FoldKind::Sum | FoldKind::Average => (column != 0).then(|| Fold::of_column(kind, column)),
-        FoldKind::Min | FoldKind::Max | FoldKind::CountDistinct => Some(Fold::of_column(kind, column)),
+        FoldKind::Min | FoldKind::Max => Some(Fold::of_column(kind, column)),
+        FoldKind::CountDistinct | FoldKind::EstimateDistinct => None,
     })
 }
 

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 use super::below::Below;
 use super::folding::{fold, group_key, is_text, own_filter};
 use super::segment_aggregate::partials;
+use crate::aggregate::approx_count_distinct;
 use crate::exec::{Computed, Fold, FoldKind, GroupKey, HengeOptions, SegmentGroupExec, SegmentScanExec, Top};
 
 /// Longer lists of first groups are sorted by DataFusion alone.
@@ -125,7 +126,7 @@ fn whole(
     group(plan, last, Arc::clone(below.plan()), keys, folds, condition)
 }
 
-/// A count of the distinct values of one string column.
+/// A count of the distinct values of one string column, or an estimate of it.
 fn distinct(
     function: &AggregateFunctionExpr,
     filter: Option<&Arc<dyn PhysicalExpr>>,
@@ -133,11 +134,15 @@ fn distinct(
 ) -> Result<Option<Fold>> {
     let arguments = function.expressions();
     let [argument] = arguments.as_slice() else { return Ok(None) };
-    let counts = function.is_distinct() && function.fun().name() == "count" && function.order_bys().is_empty();
+    let kind = match (function.fun().name(), function.is_distinct()) {
+        ("count", true) => FoldKind::CountDistinct,
+        (approx_count_distinct::NAME, _) => FoldKind::EstimateDistinct,
+        _ => return Ok(None),
+    };
     let Some((column, described)) = below.column_of(argument)? else { return Ok(None) };
     let Some(filter) = own_filter(filter, below)? else { return Ok(None) };
-    let fold = Fold { filter, ..Fold::of_column(FoldKind::CountDistinct, column) };
-    Ok((counts && is_text(described)).then_some(fold))
+    let fold = Fold { filter, ..Fold::of_column(kind, column) };
+    Ok((function.order_bys().is_empty() && is_text(described)).then_some(fold))
 }
 
 fn group(
@@ -161,7 +166,7 @@ fn group(
 /// Whether the results of a fold are of this type. Of sums and ends, the states were compared already.
 fn gives(kind: FoldKind, data_type: &DataType) -> bool {
     match kind {
-        FoldKind::Count | FoldKind::CountDistinct => *data_type == DataType::Int64,
+        FoldKind::Count | FoldKind::CountDistinct | FoldKind::EstimateDistinct => *data_type == DataType::Int64,
         FoldKind::Average => *data_type == DataType::Float64,
         FoldKind::Sum => matches!(data_type, DataType::Int64 | DataType::Float64),
         FoldKind::Min | FoldKind::Max => true,

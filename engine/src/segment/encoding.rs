@@ -6,6 +6,7 @@
 pub(super) mod bits;
 pub(super) mod float;
 pub(super) mod integer;
+mod unpack;
 pub(super) mod validity;
 
 use std::fmt;

@@ -21,8 +21,8 @@ use crate::model::{ColumnRole, ColumnSchema, ColumnType, SegmentSchema, Timestam
 /// Whether a text column gets an index of the rows that have each value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RowIndexPolicy {
-    /// Where it pays: for values that few rows have, in columns with several rows a value, in segments that are not
-    /// small. Elsewhere reading the column is as fast, or the index as large as the column.
+    /// Where it pays: for values that few rows have, in segments that are not small. Elsewhere reading the column is as
+    /// fast.
     #[default]
     Auto,
     /// For every value.
@@ -301,7 +301,7 @@ fn put_directory(mut entry: ColumnEntry, mut directory: Vec<u8>, sink: &mut Sink
     Ok(entry)
 }
 
-/// Below this many rows to a value, an index or a list of counts is about as large as the column itself.
+/// Below this many rows to a value, a list of counts is about as large as the column itself.
 const ROWS_A_VALUE: usize = 4;
 
 /// Segments with fewer rows are read whole in less time than an index look-up saves.
@@ -318,8 +318,7 @@ fn most_indexed_rows(counts: &[u32], num_rows: usize, policy: RowIndexPolicy) ->
         RowIndexPolicy::Always => (!counts.is_empty()).then_some(usize::MAX),
         RowIndexPolicy::Auto => {
             let most = num_rows / INDEX_MAX_SHARE;
-            let pays = num_rows >= INDEX_MIN_ROWS && counts.len() * ROWS_A_VALUE <= num_rows;
-            (pays && counts.iter().any(|&count| count as usize <= most)).then_some(most)
+            (num_rows >= INDEX_MIN_ROWS && counts.iter().any(|&count| count as usize <= most)).then_some(most)
         }
     }
 }

@@ -46,6 +46,7 @@ fn columns() -> Vec<ColumnSchema> {
         ColumnSchema::metric("long", ColumnType::Long, MetricCombine::Sum),
         ColumnSchema::metric("float", ColumnType::Float, MetricCombine::Sum),
         ColumnSchema::metric("double", ColumnType::Double, MetricCombine::Max),
+        ColumnSchema::metric("whole", ColumnType::Long, MetricCombine::Sum),
     ]
 }
 
@@ -83,6 +84,13 @@ fn rows(random: &mut StdRng, num_rows: usize, hours: std::ops::Range<i64>, lacki
     let few_numbers = Int64Array::from(number("number", 3));
     let float = number("float", 100).into_iter().map(|v| v.map(|v| v as f32 / 2.0)).collect::<Float32Array>();
     let double = number("double", 100).into_iter().map(|v| v.map(|v| v as f64 / 4.0)).collect::<Float64Array>();
+    // Never null; in some segments so far apart that a count and a sum do not go together in a word.
+    let outlier = if random.random_bool(0.5) { 1 << 41 } else { 1 << 20 };
+    let whole = (0..num_rows).map(|_| match random.random_range(0..50) {
+        0 => random.random_range(-outlier..outlier),
+        _ => random.random_range(-20..1000),
+    });
+    let whole = Int64Array::from_iter_values(whole.collect::<Vec<_>>());
     RecordBatch::try_from_iter_with_nullable([
         ("__time", Arc::new(time) as ArrayRef, false),
         ("few", few, true),
@@ -93,6 +101,7 @@ fn rows(random: &mut StdRng, num_rows: usize, hours: std::ops::Range<i64>, lacki
         ("long", Arc::new(long), true),
         ("float", Arc::new(float), true),
         ("double", Arc::new(double), true),
+        ("whole", Arc::new(whole), true),
     ])
     .unwrap()
 }
@@ -376,6 +385,15 @@ const AGGREGATES: &[&str] = &[
     "count(*) FILTER (WHERE few = 'a')",
     "avg(number)",
     "count(__time)",
+    "sum(whole)",
+    "avg(whole)",
+    "min(whole)",
+    "max(whole)",
+    "sum(whole) FILTER (WHERE few <> 'a')",
+    "count(some)",
+    "count(few) FILTER (WHERE whole > 500)",
+    "approx_count_distinct(many)",
+    "approx_count_distinct(some) FILTER (WHERE number > 0)",
 ];
 
 fn setting() -> impl Strategy<Value = Setting> {
@@ -443,6 +461,13 @@ fn queries_answer_alike_with_each_fast_path_on_and_off() {
         "SELECT few, some, many, number, count(*) FROM t GROUP BY few, some, many, number",
         "SELECT number, date_trunc('hour', __time), some, few, sum(double) FROM t GROUP BY 1, 2, 3, 4",
         "SELECT DISTINCT few, number FROM t",
+        "SELECT few, count(*), sum(whole), count(some), min(whole), max(whole) FROM t GROUP BY few",
+        "SELECT some, few, sum(whole), avg(whole), sum(long) FROM t WHERE some IS NOT NULL GROUP BY some, few",
+        "SELECT date_trunc('hour', __time) h, few, sum(whole), count(few) FROM t GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5",
+        "SELECT lower(few), some, max(whole), sum(whole) FROM t WHERE few IN ('a', 'User:x') GROUP BY 1, 2",
+        "SELECT many, count(*), sum(whole) FROM t WHERE many LIKE '%7%' GROUP BY many ORDER BY 3 DESC, many LIMIT 5",
+        "SELECT few, approx_count_distinct(many), approx_count_distinct(some) FROM t GROUP BY few",
+        "SELECT approx_count_distinct(many) FILTER (WHERE few = 'a'), count(DISTINCT many), sum(whole) FROM t",
         "SELECT few, count(DISTINCT many) FROM t GROUP BY few",
         "SELECT count(DISTINCT some) FROM t",
         "SELECT count(DISTINCT few), count(DISTINCT many), count(*), sum(long) FROM t",

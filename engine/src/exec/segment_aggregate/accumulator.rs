@@ -12,9 +12,14 @@ use datafusion::error::Result;
 use super::distinct::DistinctSets;
 use super::fold::FoldKind;
 use super::input::{Ends, Input, InputValues, Summary};
-use super::loops::{Groups, add_valid, combine, fold, fold_in_lanes};
+use super::loops::{Groups, add_valid, combine, count_codes, fold, fold_ends, sum_in_lanes};
+use crate::aggregate::estimate_of_texts;
 use crate::error::Error;
+use crate::exec::ordinals::Numbering;
 use crate::model::ColumnType;
+
+/// Values that are looked up at a time.
+const VALUES_AT_ONCE: usize = 8192;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extreme {
@@ -33,6 +38,8 @@ pub(super) struct Accumulator {
     kind: FoldKind,
     /// For sums: no sum over the segments so far is greater than this, either way.
     greatest: u128,
+    /// For estimates: what the ordinals stand for.
+    numbering: Option<Numbering>,
 }
 
 #[derive(Debug)]
@@ -50,17 +57,19 @@ enum Totals {
 }
 
 impl Accumulator {
-    /// `input` is the place of what is folded among the inputs, and `column_type` its type; `distinct_values` how many there may be of it, for a
-    /// count of those.
+    /// `input` is the place of what is folded among the inputs, and `column_type` its type; `numbering` numbers its
+    /// values, where distinct ones are counted.
     pub(super) fn new(
         kind: FoldKind,
         input: Option<usize>,
         column_type: Option<ColumnType>,
-        distinct_values: usize,
+        numbering: Option<&Numbering>,
     ) -> Result<Self> {
         let totals = match (kind, column_type) {
             (FoldKind::Count, _) => Totals::Nothing,
-            (FoldKind::CountDistinct, _) => Totals::Distinct(DistinctSets::new(distinct_values)),
+            (FoldKind::CountDistinct | FoldKind::EstimateDistinct, _) => {
+                Totals::Distinct(DistinctSets::new(numbering.map_or(0, Numbering::limit)))
+            }
             (FoldKind::Sum | FoldKind::Average, Some(ColumnType::Long)) => Totals::Sum(Vec::new()),
             (FoldKind::Sum | FoldKind::Average, Some(ColumnType::Float | ColumnType::Double)) => {
                 Totals::RealSum(Vec::new())
@@ -73,7 +82,8 @@ impl Accumulator {
             (FoldKind::Max, Some(ColumnType::Double)) => Totals::Double(Extreme::Greatest, Vec::new()),
             _ => return Err(Error::defensive(format!("{kind} was planned of what holds no numbers")).into()),
         };
-        Ok(Self { input, totals, valid: None, kind, greatest: 0 })
+        let numbering = (kind == FoldKind::EstimateDistinct).then(|| numbering.cloned()).flatten();
+        Ok(Self { input, totals, valid: None, kind, greatest: 0, numbering })
     }
 
     /// Goes on to a segment of so many rows, which the inputs have opened; `rows` has the rows of every group so far.
@@ -156,12 +166,17 @@ impl Accumulator {
     pub(super) fn add(&mut self, inputs: &[Input], groups: Groups<'_>) {
         let Some(input) = self.input.map(|index| &inputs[index]) else { return };
         let validity = input.validity.as_ref();
-        if let Some(valid) = &mut self.valid {
-            add_valid(valid, groups, validity);
+        match (&mut self.valid, input.values()) {
+            (Some(valid), InputValues::Codes { codes, has_null: true }) => match validity {
+                None => count_codes(valid, groups, codes),
+                Some(_) => add_valid(valid, groups, input.valid_codes().as_ref()),
+            },
+            (Some(valid), _) => add_valid(valid, groups, validity),
+            (None, _) => {}
         }
         match (&mut self.totals, input.values()) {
             (Totals::Sum(sums), InputValues::Long(values)) => {
-                fold_in_lanes(sums, groups, values, validity, 0, |sum, value| sum + value);
+                sum_in_lanes(sums, groups, values, validity);
             }
             (Totals::WideSum(sums), InputValues::Long(values)) => {
                 fold(sums, groups, values, validity, |sum, value| sum + i128::from(value));
@@ -173,10 +188,10 @@ impl Accumulator {
                 fold(sums, groups, values, validity, |sum, value| sum + value);
             }
             (Totals::Long(Extreme::Least, ends), InputValues::Long(values)) => {
-                fold_in_lanes(ends, groups, values, validity, i64::MAX, |end, value| end.min(value));
+                fold_ends(ends, groups, values, validity, |value, end| value < end);
             }
             (Totals::Long(Extreme::Greatest, ends), InputValues::Long(values)) => {
-                fold_in_lanes(ends, groups, values, validity, i64::MIN, |end, value| end.max(value));
+                fold_ends(ends, groups, values, validity, |value, end| value > end);
             }
             (Totals::Float(extreme, ends), InputValues::Float(values)) => {
                 let extreme = *extreme;
@@ -186,8 +201,16 @@ impl Accumulator {
                 let extreme = *extreme;
                 fold(ends, groups, values, validity, |end, value| double_end(extreme, end, value));
             }
-            (Totals::Distinct(sets), InputValues::Codes(codes)) => sets.add(groups, codes, validity),
+            (Totals::Distinct(sets), InputValues::Codes { codes, .. }) => sets.add(groups, codes, validity),
             _ => {}
+        }
+    }
+
+    /// The sums, if this is one of an input whose values are all valid, and the place of the input.
+    pub(super) fn plain_sums(&mut self) -> Option<(usize, &mut [i64])> {
+        match (&mut self.totals, self.input, &self.valid) {
+            (Totals::Sum(sums), Some(input), None) => Some((input, sums)),
+            _ => None,
         }
     }
 
@@ -295,6 +318,7 @@ impl Accumulator {
                 let averages = averages.map(|(&count, sum)| (count > 0).then_some(sum / count as f64));
                 Ok(Arc::new(averages.collect::<Float64Array>()))
             }
+            (FoldKind::EstimateDistinct, Totals::Distinct(sets)) => self.estimates(sets, groups),
             (_, Totals::Distinct(sets)) => Ok(Arc::new(Int64Array::from(pick(groups, &sets.counts(), |count| count)))),
             _ => {
                 let mut states = self.states(groups, rows, &[field])?;
@@ -310,7 +334,7 @@ impl Accumulator {
         if self.kind == FoldKind::Count {
             return Some(pick(groups, counts, |count| count as i64));
         }
-        if let Totals::Distinct(sets) = &self.totals {
+        if let (FoldKind::CountDistinct, Totals::Distinct(sets)) = (self.kind, &self.totals) {
             return Some(pick(groups, &sets.counts(), |count| count));
         }
         if groups.iter().any(|&group| counts[group as usize] == 0) {
@@ -328,6 +352,19 @@ impl Accumulator {
             (_, Totals::Double(_, ends)) => Some(pick(groups, ends, float_key)),
             (_, Totals::Nothing | Totals::WideSum(_) | Totals::Distinct(_)) => None,
         }
+    }
+
+    /// What the aggregate function estimates for the values of each group: a set of values is all that it depends on.
+    fn estimates(&self, sets: &DistinctSets, groups: &[u32]) -> Result<ArrayRef> {
+        let Some(numbering) = &self.numbering else { return Err(Error::defensive("estimates need values").into()) };
+        let mut estimates = Vec::with_capacity(groups.len());
+        sets.for_each_set(groups, |ordinals| {
+            let values =
+                ordinals.chunks(VALUES_AT_ONCE).map(|ordinals| Arc::new(numbering.values_of(ordinals)) as ArrayRef);
+            estimates.push(estimate_of_texts(values)?);
+            Ok(())
+        })?;
+        Ok(Arc::new(Int64Array::from(estimates)))
     }
 
     fn real_sums(&self, groups: &[u32]) -> Vec<f64> {

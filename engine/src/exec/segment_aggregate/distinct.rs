@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
 use arrow::buffer::NullBuffer;
+use datafusion::error::Result;
 
 use super::interner::NumberHasher;
 use super::loops::Groups;
@@ -123,17 +124,42 @@ impl DistinctSets {
         match self {
             Self::Bits { words_per_group, words } => {
                 for (group, set) in (0..).zip(words.chunks((*words_per_group).max(1))) {
-                    for (word, base) in set.iter().zip((0..).step_by(64)) {
-                        let mut left = *word;
-                        while left != 0 {
-                            f(group, base + left.trailing_zeros());
-                            left &= left - 1;
-                        }
-                    }
+                    for_each_bit(set, |ordinal| f(group, ordinal));
                 }
             }
             Self::Pairs { pairs, .. } => pairs.iter().for_each(|pair| f((pair >> 32) as u32, *pair as u32)),
         }
+    }
+
+    /// Calls `f` with the set of each of `groups`, in their order, without the null.
+    pub(super) fn for_each_set(&self, groups: &[u32], mut f: impl FnMut(&[u32]) -> Result<()>) -> Result<()> {
+        let mut set = Vec::new();
+        match self {
+            Self::Bits { words_per_group, words } => {
+                for &group in groups {
+                    let start = group as usize * words_per_group;
+                    set.clear();
+                    for_each_bit(&words[start..start + words_per_group], |ordinal| set.push(ordinal));
+                    f(if set.first() == Some(&0) { &set[1..] } else { &set })?;
+                }
+            }
+            Self::Pairs { pairs, .. } => {
+                let mut sorted = pairs.iter().copied().filter(|pair| *pair as u32 != 0).collect::<Vec<_>>();
+                sorted.sort_unstable();
+                for &group in groups {
+                    let start = sorted.partition_point(|pair| *pair < u64::from(group) << 32);
+                    set.clear();
+                    set.extend(
+                        sorted[start..]
+                            .iter()
+                            .take_while(|pair| *pair >> 32 == u64::from(group))
+                            .map(|pair| *pair as u32),
+                    );
+                    f(&set)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many values other than null each group has.
@@ -151,6 +177,16 @@ impl DistinctSets {
                 pairs.iter().filter(|pair| **pair as u32 != 0).for_each(|pair| counts[(pair >> 32) as usize] += 1);
                 counts
             }
+        }
+    }
+}
+
+fn for_each_bit(words: &[u64], mut f: impl FnMut(u32)) {
+    for (word, base) in words.iter().zip((0..).step_by(64)) {
+        let mut left = *word;
+        while left != 0 {
+            f(base + left.trailing_zeros());
+            left &= left - 1;
         }
     }
 }
@@ -183,5 +219,15 @@ mod tests {
         many.resize(MOST_WORDS);
         assert!(matches!(many, DistinctSets::Pairs { .. }));
         assert_eq!(many.counts()[..7], expected);
+        for sets in [bits, pairs] {
+            let mut sizes = Vec::new();
+            sets.for_each_set(&[6, 0, 3], |set| {
+                assert!(set.is_sorted() && !set.contains(&0));
+                sizes.push(set.len() as i64);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(sizes, [expected[6], expected[0], expected[3]]);
+        }
     }
 }

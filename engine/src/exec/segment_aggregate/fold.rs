@@ -28,6 +28,8 @@ pub enum FoldKind {
     Average,
     /// Exact, of a string column with one value a row. Only in a whole aggregation: it has no state to hand on.
     CountDistinct,
+    /// What `APPROX_COUNT_DISTINCT` estimates, of the same columns and in the same place.
+    EstimateDistinct,
 }
 
 /// What is aggregated.
@@ -83,6 +85,13 @@ impl Fold {
     }
 }
 
+impl FoldKind {
+    /// Whether the values of each group are collected.
+    pub(super) fn is_of_distinct(self) -> bool {
+        matches!(self, Self::CountDistinct | Self::EstimateDistinct)
+    }
+}
+
 impl fmt::Display for FoldKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -92,6 +101,7 @@ impl fmt::Display for FoldKind {
             Self::Max => "max",
             Self::Average => "avg",
             Self::CountDistinct => "count distinct",
+            Self::EstimateDistinct => "approx count distinct",
         })
     }
 }

@@ -7,10 +7,12 @@ use datafusion::error::Result;
 use super::GroupKey;
 use super::interner::{ENTRY_BYTES, Interner};
 use super::key::{CodeSpace, Codes, Key};
-use super::loops::{self, Groups};
+use super::loops::Groups;
 use crate::exec::reader::{Rows, Values};
+use crate::exec::selection::ReadCodes;
 use crate::model::SegmentSchema;
 use crate::segment::Segment;
+use crate::widened::widened;
 
 /// Key spaces up to this many groups are arrays whatever the number of rows.
 const SMALL_KEY_SPACE: usize = 4096;
@@ -86,11 +88,11 @@ impl Grouping {
         Ok(())
     }
 
-    /// Finds the groups of some rows of a block and counts the rows. False if the groups so far must be given out, and
-    /// hashing used, before the block can be loaded.
-    pub(super) fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<bool> {
+    /// Finds the groups of some rows of a block. False if the groups so far must be given out, and
+    /// hashing used, before the block can be loaded. `read` has codes that need not be read again.
+    pub(super) fn load(&mut self, block: usize, rows: Rows<'_>, read: &ReadCodes) -> Result<bool> {
         for key in &mut self.keys {
-            key.load(block, rows)?;
+            key.load(block, rows, read)?;
         }
         if matches!(self.layout, Layout::Dense { .. }) && self.num_groups() > 2 * LARGEST_KEY_SPACE {
             return Ok(false);
@@ -106,25 +108,21 @@ impl Grouping {
             }
             Layout::Dense { .. } => {}
             Layout::Hashed(levels) => {
+                let codes = |key: usize| self.keys[key].codes();
                 for level in levels {
-                    level.number(&self.keys, &mut self.packed, &mut self.ids, rows.len());
+                    level.number(codes, &mut self.packed, &mut self.ids, rows.len());
                 }
             }
         }
         self.rows.resize(self.num_groups(), 0);
-        let mut counts = std::mem::take(&mut self.rows);
-        match self.groups() {
-            Groups::Runs(runs) => {
-                let mut start = 0;
-                for &(group, end) in runs {
-                    counts[group as usize] += (end - start) as u64;
-                    start = end;
-                }
-            }
-            Groups::Each(groups) => loops::count(&mut counts, groups),
-        }
-        self.rows = counts;
         Ok(true)
+    }
+
+    /// Counts the rows last loaded, by `count`, which is given the rows of each group so far.
+    pub(super) fn count(&mut self, count: impl FnOnce(&mut [u64], Groups<'_>)) {
+        let mut counts = std::mem::take(&mut self.rows);
+        count(&mut counts, self.groups());
+        self.rows = counts;
     }
 
     /// The groups of the rows last loaded.
@@ -210,10 +208,13 @@ impl Grouping {
     }
 
     /// Takes the groups of another table of the same keys over: adds up their rows, and returns by which number each of
-    /// its groups goes here. Both must have come to hashing, or neither.
-    pub(super) fn adopt(&mut self, other: &Self) -> Vec<u32> {
-        let maps = self.keys.iter_mut().zip(&other.keys).map(|(key, other)| key.adopt(other)).collect::<Vec<_>>();
+    /// its groups goes here. Both must have come to hashing, or neither; or `place` is where the only segment is that the
+    /// other has seen, among those that have ordinals.
+    pub(super) fn adopt(&mut self, other: &Self, place: Option<usize>) -> Vec<u32> {
+        let maps = self.keys.iter_mut().zip(&other.keys).map(|(key, other)| key.adopt(other, place));
+        let maps = maps.collect::<Vec<_>>();
         let numbers = match (&mut self.layout, &other.layout) {
+            _ if place.is_some() => self.adopt_combinations(other, &maps),
             (Layout::Hashed(levels), Layout::Hashed(others)) => {
                 let mut numbers = Vec::new();
                 for (level, other) in levels.iter_mut().zip(others) {
@@ -232,6 +233,35 @@ impl Grouping {
             self.rows[number as usize] += rows;
         }
         numbers
+    }
+
+    /// By which number each of another table's groups goes here, whatever the layouts; `maps` has, by key, what its codes
+    /// are here. A group without rows gets the number of one that has some.
+    fn adopt_combinations(&mut self, other: &Self, maps: &[Option<Vec<u32>>]) -> Vec<u32> {
+        let groups = other.occupied();
+        let mut codes = other.codes_of(&groups);
+        for (codes, map) in codes.iter_mut().zip(maps) {
+            if let Some(map) = map {
+                codes.iter_mut().for_each(|code| *code = map[*code as usize]);
+            }
+        }
+        let mut numbers = vec![0; groups.len()];
+        match &mut self.layout {
+            Layout::One => {}
+            Layout::Dense { order, strides, .. } => {
+                for (&key, &stride) in order.iter().zip(strides.iter()) {
+                    add_codes(Codes::Each(&codes[key]), stride, &mut numbers);
+                }
+            }
+            Layout::Hashed(levels) => {
+                for level in levels {
+                    level.number(|key| Codes::Each(&codes[key]), &mut self.packed, &mut numbers, groups.len());
+                }
+            }
+        }
+        let mut all = vec![numbers.first().copied().unwrap_or(0); other.rows.len()];
+        groups.iter().zip(numbers).for_each(|(&group, number)| all[group as usize] = number);
+        all
     }
 
     /// Whether there is one group, whether it has rows or not.
@@ -254,6 +284,13 @@ impl Grouping {
         decoders: &mut Vec<Values>,
     ) -> Result<Vec<ArrayRef>> {
         decoders.resize_with(self.keys.len(), Values::default);
+        let codes = self.codes_of(groups);
+        let parts = self.keys.iter().zip(&codes).zip(decoders).zip(fields);
+        parts.map(|(((key, codes), values), field)| key.decode(codes, values, field)).collect()
+    }
+
+    /// The codes of some groups, by key.
+    fn codes_of(&self, groups: &[u32]) -> Vec<Vec<u32>> {
         let mut codes = vec![Vec::new(); self.keys.len()];
         match &self.layout {
             Layout::One => {}
@@ -273,8 +310,7 @@ impl Grouping {
                 }
             }
         }
-        let parts = self.keys.iter().zip(&codes).zip(decoders).zip(fields);
-        parts.map(|(((key, codes), values), field)| key.decode(codes, values, field)).collect()
+        codes
     }
 
     /// Forgets all groups.
@@ -298,7 +334,7 @@ fn dense_numbers(num_groups: usize, fixed: usize, growing: Option<&[u32]>) -> Ve
 
 fn add_codes(codes: Codes<'_>, stride: u32, ids: &mut [u32]) {
     match codes {
-        Codes::Each(codes) => ids.iter_mut().zip(codes).for_each(|(id, code)| *id += code * stride),
+        Codes::Each(codes) => add_multiples(codes, stride, ids),
         Codes::Runs(runs) => {
             let mut start = 0;
             for &(code, end) in runs {
@@ -306,6 +342,12 @@ fn add_codes(codes: Codes<'_>, stride: u32, ids: &mut [u32]) {
                 start = end;
             }
         }
+    }
+}
+
+widened! {
+    fn add_multiples(codes: &[u32], stride: u32, ids: &mut [u32]) {
+        ids.iter_mut().zip(codes).for_each(|(id, code)| *id = id.wrapping_add(code.wrapping_mul(stride)));
     }
 }
 
@@ -377,12 +419,18 @@ impl Layout {
 
 impl Level {
     /// Replaces `ids`, the numbers of the level before, by those of this one.
-    fn number(&mut self, keys: &[Key], packed: &mut Vec<u64>, ids: &mut Vec<u32>, num_rows: usize) {
+    fn number<'a>(
+        &mut self,
+        codes: impl Fn(usize) -> Codes<'a>,
+        packed: &mut Vec<u64>,
+        ids: &mut Vec<u32>,
+        num_rows: usize,
+    ) {
         packed.clear();
         packed.resize(num_rows, 0);
         let mut shift = 0;
         for &(key, bits) in &self.keys {
-            add_packed(keys[key].codes(), shift, packed);
+            add_packed(codes(key), shift, packed);
             shift += bits;
         }
         if self.follows() {

@@ -17,7 +17,7 @@ use crate::segment::{BlockStats, Number, Segment, block_range};
 pub(super) struct Input {
     source: Source,
     filter: Option<Evaluation>,
-    /// Which values are neither null nor filtered out; `None` if all.
+    /// Which values are neither null nor filtered out; `None` if all. Codes that are null count as valid here.
     pub(super) validity: Option<NullBuffer>,
 }
 
@@ -43,7 +43,11 @@ struct ColumnSource {
 pub(super) enum InputValues<'a> {
     /// None are needed, or the segment lacks the column.
     Nothing,
-    Codes(&'a [u32]),
+    Codes {
+        codes: &'a [u32],
+        /// Code 0 is the null.
+        has_null: bool,
+    },
     Long(&'a [i64]),
     Float(&'a [f32]),
     Double(&'a [f64]),
@@ -112,11 +116,31 @@ impl Input {
             Source::Computed(_, Evaluated::Double(values)) => InputValues::Double(values),
             Source::Column(source) => match &source.reader {
                 Reader::Missing(_) | Reader::Lists(_) => InputValues::Nothing,
-                Reader::Strings(reader) => InputValues::Codes(&reader.codes),
+                Reader::Strings(reader) => {
+                    InputValues::Codes { codes: &reader.codes, has_null: reader.column.dictionary().has_null() }
+                }
                 Reader::Long(reader) => InputValues::Long(&reader.values),
                 Reader::Float(reader) => InputValues::Float(&reader.values),
                 Reader::Double(reader) => InputValues::Double(&reader.values),
             },
+        }
+    }
+
+    /// Which codes are neither null nor filtered out.
+    pub(super) fn valid_codes(&self) -> Option<NullBuffer> {
+        let InputValues::Codes { codes, .. } = self.values() else { return self.validity.clone() };
+        let not_null = NullBuffer::new(BooleanBuffer::collect_bool(codes.len(), |row| codes[row] != 0));
+        NullBuffer::union(self.validity.as_ref(), Some(&not_null))
+    }
+
+    /// The least and the greatest value of a block, if all that was loaded of it are valid longs.
+    pub(super) fn long_ends(&self, block: usize) -> Result<Option<(i64, i64)>> {
+        match &self.source {
+            Source::Column(source) if self.validity.is_none() => match &source.reader {
+                Reader::Long(reader) => Ok(reader.column.block_stats(block)?.min_max),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
         }
     }
 
@@ -166,10 +190,6 @@ impl ColumnSource {
             ordinals.apply(&mut reader.codes);
         }
         Ok(match &mut self.reader {
-            Reader::Strings(reader) if reader.column.dictionary().has_null() => {
-                let codes = &reader.codes;
-                Some(NullBuffer::new(BooleanBuffer::collect_bool(codes.len(), |row| codes[row] != 0)))
-            }
             Reader::Long(reader) => reader.take_validity(),
             Reader::Float(reader) => reader.take_validity(),
             Reader::Double(reader) => reader.take_validity(),

@@ -12,6 +12,7 @@ use super::interner::ValueInterner;
 use super::time_key::{TimeRuns, from_integers};
 use crate::exec::ordinals::{Numbering, SegmentOrdinals};
 use crate::exec::reader::{NumberReader, Reader, Rows, StringReader, Values, wrong_type};
+use crate::exec::selection::ReadCodes;
 use crate::model::{ColumnType, SegmentSchema};
 use crate::segment::{Column, Segment};
 
@@ -71,10 +72,10 @@ impl Key {
         }
     }
 
-    /// Reads the codes of some rows of a block.
-    pub(super) fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<()> {
+    /// Reads the codes of some rows of a block, unless `read` has them.
+    pub(super) fn load(&mut self, block: usize, rows: Rows<'_>, read: &ReadCodes) -> Result<()> {
         match self {
-            Self::Strings(strings) => strings.load(block, rows),
+            Self::Strings(strings) => strings.load(block, rows, read),
             Self::Time(runs) => runs.load(block, rows),
             Self::Long(longs) => longs.load(block, rows),
         }
@@ -102,10 +103,11 @@ impl Key {
         }
     }
 
-    /// This key's codes of another table's codes of the same key, by code; `None` where they are the same.
-    pub(super) fn adopt(&mut self, other: &Self) -> Option<Vec<u32>> {
+    /// This key's codes of another table's codes of the same key, by code; `None` where they are the same. `place` as in
+    /// [`super::table::Table::adopt`].
+    pub(super) fn adopt(&mut self, other: &Self, place: Option<usize>) -> Option<Vec<u32>> {
         let numbers = match self {
-            Self::Strings(_) => return None,
+            Self::Strings(strings) => return place.map(|place| strings.codes_of_segment(other, place)),
             Self::Time(runs) => &mut runs.values,
             Self::Long(longs) => &mut longs.values,
         };
@@ -183,7 +185,7 @@ impl Strings {
         Ok(())
     }
 
-    fn load(&mut self, block: usize, rows: Rows<'_>) -> Result<()> {
+    fn load(&mut self, block: usize, rows: Rows<'_>, read: &ReadCodes) -> Result<()> {
         let Some(reader) = &mut self.reader else {
             self.nulls.clear();
             self.nulls.resize(rows.len(), 0);
@@ -193,7 +195,10 @@ impl Strings {
             return Ok(());
         };
         reader.codes.clear();
-        reader.append(block, rows)?;
+        match (rows, read.of(&reader.column, block)) {
+            (Rows::Some(rows), Some(codes)) => reader.codes.extend(rows.iter().map(|&row| codes[row as usize])),
+            _ => reader.append(block, rows)?,
+        }
         if let Some(ordinals) = &self.ordinals {
             ordinals.apply(&mut reader.codes);
         }
@@ -201,6 +206,19 @@ impl Strings {
             derived.apply(&mut reader.codes);
         }
         Ok(())
+    }
+
+    /// The codes here of the codes of the segment at `place`, which are those of `other`.
+    fn codes_of_segment(&self, other: &Key, place: usize) -> Vec<u32> {
+        let mut codes = (0..other.cardinality().unwrap_or(1) as u32).collect::<Vec<_>>();
+        let (CodeSpace::Ordinals(numbering) | CodeSpace::Derived(numbering, _)) = &self.space else { return codes };
+        if let Some(ordinals) = numbering.codes(place) {
+            ordinals.apply(&mut codes);
+        }
+        if let CodeSpace::Derived(_, derived) = &self.space {
+            derived.apply(&mut codes);
+        }
+        codes
     }
 
     fn codes(&self) -> &[u32] {

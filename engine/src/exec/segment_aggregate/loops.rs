@@ -2,6 +2,8 @@
 
 use arrow::buffer::NullBuffer;
 
+use crate::widened::widened;
+
 /// To which group each row belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Groups<'a> {
@@ -30,7 +32,7 @@ pub(super) fn add_valid(valid: &mut [u64], groups: Groups<'_>, validity: Option<
             }
         }
         Groups::Each(groups) => match validity {
-            None => count(valid, groups),
+            None => count(valid, Groups::Each(groups)),
             Some(validity) => groups.iter().zip(validity.iter()).for_each(|(&group, is_valid)| {
                 valid[group as usize] += u64::from(is_valid);
             }),
@@ -46,10 +48,40 @@ const LANES: usize = 4;
 const FEW_GROUPS: usize = 512;
 
 /// Counts the rows of each group.
-pub(super) fn count(counts: &mut [u64], groups: &[u32]) {
+pub(super) fn count(counts: &mut [u64], groups: Groups<'_>) {
+    match groups {
+        Groups::Runs(runs) => {
+            let mut start = 0;
+            for &(group, end) in runs {
+                counts[group as usize] += (end - start) as u64;
+                start = end;
+            }
+        }
+        Groups::Each(groups) => count_those(counts, groups, |_| true),
+    }
+}
+
+/// Counts the rows of each group whose code is not 0.
+pub(super) fn count_codes(counts: &mut [u64], groups: Groups<'_>, codes: &[u32]) {
+    match groups {
+        Groups::Runs(runs) => {
+            let mut start = 0;
+            for &(group, end) in runs {
+                counts[group as usize] += codes[start..end].iter().map(|&code| u64::from(code != 0)).sum::<u64>();
+                start = end;
+            }
+        }
+        Groups::Each(groups) => count_those(counts, groups, |row| codes[row] != 0),
+    }
+}
+
+/// Counts the rows of each group for which `counts_in` says so.
+fn count_those(counts: &mut [u64], groups: &[u32], counts_in: impl Fn(usize) -> bool) {
     let num_groups = counts.len();
     if num_groups > FEW_GROUPS || groups.len() < num_groups * LANES * 2 {
-        groups.iter().for_each(|&group| counts[group as usize] += 1);
+        for (row, &group) in groups.iter().enumerate() {
+            counts[group as usize] += u64::from(counts_in(row));
+        }
         return;
     }
     let mut lanes = vec![0_u32; num_groups * LANES];
@@ -57,33 +89,117 @@ pub(super) fn count(counts: &mut [u64], groups: &[u32]) {
     let (second, rest) = rest.split_at_mut(num_groups);
     let (third, fourth) = rest.split_at_mut(num_groups);
     let mut chunks = groups.chunks_exact(LANES);
+    let mut row = 0;
     for chunk in &mut chunks {
-        first[chunk[0] as usize] += 1;
-        second[chunk[1] as usize] += 1;
-        third[chunk[2] as usize] += 1;
-        fourth[chunk[3] as usize] += 1;
+        first[chunk[0] as usize] += u32::from(counts_in(row));
+        second[chunk[1] as usize] += u32::from(counts_in(row + 1));
+        third[chunk[2] as usize] += u32::from(counts_in(row + 2));
+        fourth[chunk[3] as usize] += u32::from(counts_in(row + 3));
+        row += LANES;
     }
-    chunks.remainder().iter().for_each(|&group| first[group as usize] += 1);
+    for &group in chunks.remainder() {
+        first[group as usize] += u32::from(counts_in(row));
+        row += 1;
+    }
     for lane in [first, second, third, fourth] {
         counts.iter_mut().zip(lane).for_each(|(count, lane)| *count += u64::from(*lane));
     }
 }
 
-/// Like [`fold`], with tables filled in turn where that pays; `none` is the state of no rows.
-pub(super) fn fold_in_lanes(
-    states: &mut [i64],
+/// Bits of a packed count and sum that are the sum.
+const SUM_BITS: u32 = 50;
+
+/// Rows that [`count_and_sum`] takes at once: the count of so many fits in the bits that are left, and if no value is
+/// [`SMALL`] or more, their sum in the others.
+const MOST_ROWS: usize = 1 << 13;
+const SMALL: u64 = 1 << (SUM_BITS - 13);
+
+/// More groups than this are counted and summed apart.
+const MOST_GROUPS: usize = 2048;
+
+/// Whether [`count_and_sum`] can be used: for rows of so many groups, with values from `least` to `greatest`.
+pub(super) fn fits_one_word(num_groups: usize, num_rows: usize, least: i64, greatest: i64) -> bool {
+    num_groups <= MOST_GROUPS && num_rows <= MOST_ROWS && num_rows >= num_groups && greatest.abs_diff(least) < SMALL
+}
+
+/// Counts the rows of each group and sums their values, which are `least` or more: both in one word, so that each row
+/// is one addition. What [`fits_one_word`] asks must hold.
+pub(super) fn count_and_sum(counts: &mut [u64], sums: &mut [i64], groups: &[u32], values: &[i64], least: i64) {
+    let num_groups = counts.len();
+    let packed = |value: i64| (1 << SUM_BITS) + value.wrapping_sub(least) as u64;
+    let lanes_pay = num_groups <= FEW_GROUPS && groups.len() >= num_groups * LANES * 2;
+    let mut lanes = vec![0_u64; num_groups * if lanes_pay { LANES } else { 1 }];
+    if lanes_pay {
+        let (first, rest) = lanes.split_at_mut(num_groups);
+        let (second, rest) = rest.split_at_mut(num_groups);
+        let (third, fourth) = rest.split_at_mut(num_groups);
+        let (mut chunks, mut chunks_of_values) = (groups.chunks_exact(LANES), values.chunks_exact(LANES));
+        for (groups, values) in (&mut chunks).zip(&mut chunks_of_values) {
+            first[groups[0] as usize] += packed(values[0]);
+            second[groups[1] as usize] += packed(values[1]);
+            third[groups[2] as usize] += packed(values[2]);
+            fourth[groups[3] as usize] += packed(values[3]);
+        }
+        let rest = chunks.remainder().iter().zip(chunks_of_values.remainder());
+        rest.for_each(|(&group, &value)| first[group as usize] += packed(value));
+    } else {
+        groups.iter().zip(values).for_each(|(&group, &value)| lanes[group as usize] += packed(value));
+    }
+    for lane in lanes.chunks_exact(num_groups) {
+        for ((count, sum), packed) in counts.iter_mut().zip(sums.iter_mut()).zip(lane) {
+            let rows = packed >> SUM_BITS;
+            *count += rows;
+            // The whole is known to fit, its parts need not.
+            let others = (packed & ((1 << SUM_BITS) - 1)) as i64;
+            *sum = sum.wrapping_add(others).wrapping_add((rows as i64).wrapping_mul(least));
+        }
+    }
+}
+
+/// Puts each valid value in the place of its group's if it is better. Few are, once some have been seen: a branch that
+/// is foreseen costs less than storing each.
+pub(super) fn fold_ends(
+    ends: &mut [i64],
     groups: Groups<'_>,
     values: &[i64],
     validity: Option<&NullBuffer>,
-    none: i64,
-    add: impl Fn(i64, i64) -> i64,
+    is_better: impl Fn(i64, i64) -> bool,
 ) {
+    let (Groups::Each(groups), None) = (groups, validity) else {
+        return fold(ends, groups, values, validity, |end, value| if is_better(value, end) { value } else { end });
+    };
+    for (&group, &value) in groups.iter().zip(values) {
+        let end = &mut ends[group as usize];
+        if is_better(value, *end) {
+            *end = value;
+        }
+    }
+}
+
+widened! {
+    /// The sum of values, which is known to fit.
+    fn sum_of(values: &[i64]) -> i64 {
+        values.iter().fold(0, |sum, &value| sum.wrapping_add(value))
+    }
+}
+
+/// Sums each valid value into the state of its group, with tables filled in turn where that pays.
+pub(super) fn sum_in_lanes(states: &mut [i64], groups: Groups<'_>, values: &[i64], validity: Option<&NullBuffer>) {
+    if let (Groups::Runs(runs), None) = (groups, validity) {
+        let mut start = 0;
+        for &(group, end) in runs {
+            states[group as usize] += sum_of(&values[start..end]);
+            start = end;
+        }
+        return;
+    }
     let num_groups = states.len();
+    let add = |sum: i64, value: i64| sum + value;
     let (Groups::Each(each), None) = (groups, validity) else { return fold(states, groups, values, validity, add) };
     if num_groups > FEW_GROUPS || each.len() < num_groups * LANES * 2 {
         return fold(states, groups, values, validity, add);
     }
-    let mut lanes = vec![none; num_groups * LANES];
+    let mut lanes = vec![0; num_groups * LANES];
     let (first, rest) = lanes.split_at_mut(num_groups);
     let (second, rest) = rest.split_at_mut(num_groups);
     let (third, fourth) = rest.split_at_mut(num_groups);
@@ -144,5 +260,49 @@ pub(super) fn fold<T: Copy, A: Copy>(
                 *state = add(*state, values[row]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_and_summing_in_one_word_is_what_it_is_apart() {
+        for (num_groups, num_rows) in
+            [(1, 1), (1, MOST_ROWS), (51, MOST_ROWS), (51, 52), (700, MOST_ROWS), (2048, 3000)]
+        {
+            for (least, span) in [(0, 1), (-5, 11), (i64::MIN, SMALL), (i64::MAX - 4711, 4711), (-(1 << 36), SMALL)] {
+                let groups = (0..num_rows as u32).map(|i| i * i % num_groups as u32).collect::<Vec<_>>();
+                let values =
+                    (0..num_rows as u64).map(|i| least.wrapping_add((i.wrapping_mul(i << 33 | 7) % span) as i64));
+                let values = values.collect::<Vec<_>>();
+                let greatest = least.wrapping_add((span - 1) as i64);
+                assert!(fits_one_word(num_groups, num_rows, least, greatest));
+                let (mut counts, mut sums) = (vec![7; num_groups], vec![-1_i64; num_groups]);
+                let (mut expected_counts, mut expected_sums) = (counts.clone(), sums.clone());
+                count_and_sum(&mut counts, &mut sums, &groups, &values, least);
+                count(&mut expected_counts, Groups::Each(&groups));
+                fold(&mut expected_sums, Groups::Each(&groups), &values, None, i64::wrapping_add);
+                assert_eq!((counts, sums), (expected_counts, expected_sums), "{num_groups} groups, from {least}");
+            }
+        }
+        assert!(!fits_one_word(4, 100, 0, SMALL as i64));
+        assert!(!fits_one_word(4, 100, i64::MIN, i64::MAX));
+        assert!(!fits_one_word(4, MOST_ROWS + 1, 0, 1));
+    }
+
+    #[test]
+    fn codes_that_are_not_null_are_counted() {
+        let codes = (0..1000_u32).map(|i| i % 3).collect::<Vec<_>>();
+        let groups = (0..1000_u32).map(|i| i % 7).collect::<Vec<_>>();
+        let mut counts = vec![0; 7];
+        count_codes(&mut counts, Groups::Each(&groups), &codes);
+        let expected =
+            |group| codes.iter().zip(&groups).filter(|(code, of)| **code > 0 && **of == group).count() as u64;
+        assert_eq!(counts, (0..7).map(expected).collect::<Vec<_>>());
+        let mut of_runs = vec![0; 2];
+        count_codes(&mut of_runs, Groups::Runs(&[(1, 4), (0, 1000)]), &codes);
+        assert_eq!(of_runs, [664, 2]);
     }
 }

@@ -12,7 +12,6 @@ use tokio::sync::OnceCell;
 
 use super::GroupKey;
 use super::derived::DerivedCodes;
-use super::fold::FoldKind;
 use super::key::CodeSpace;
 use super::scan_of;
 use super::stream::{Plan, bound};
@@ -147,7 +146,7 @@ impl Folding {
             space.keys.push(codes);
         }
         for fold in &plan.folds {
-            if let (FoldKind::CountDistinct, Some(column)) = (fold.kind, fold.column()) {
+            if let (true, Some(column)) = (fold.kind.is_of_distinct(), fold.column()) {
                 let Some(numbering) = self.number(column, live, rows, threads).await? else { return Ok(None) };
                 space.distinct.push((column, numbering));
             }
@@ -249,13 +248,32 @@ struct Shared {
 }
 
 impl Shared {
+    /// A table for a segment's own codes, where ordinals would otherwise be looked up for each row.
+    fn local(&self, segment: usize) -> Result<Option<Table>> {
+        let mut keys = self.plan.keys.iter().zip(&self.space.keys).filter(|(key, _)| !matches!(key, GroupKey::Time(_)));
+        let has_ordinals = |(_, space): (&GroupKey, &CodeSpace)| !matches!(space, CodeSpace::Segment);
+        let only_ordinals = keys.next().is_some_and(has_ordinals) && keys.all(has_ordinals);
+        match self.space.live.get(self.space.place(segment)) {
+            Some((_, rows)) if only_ordinals => Table::of_segment(&self.plan, segment, *rows),
+            _ => Ok(None),
+        }
+    }
+
     /// Folds morsels until there are no more. `None` if memory is too short.
     async fn fold(&self, reservation: MemoryReservation) -> Result<Option<(Table, MemoryReservation)>> {
         let mut table = Table::new(&self.plan, self.space.keys.clone(), &self.space.distinct, self.rows)?;
+        // Of the segment at hand, in whose own codes rows are folded first.
+        let mut local: Option<Table> = None;
         let mut at = None;
         while let Some(morsel) = self.work.next(at)? {
             if at != Some(morsel.segment) {
-                table.open(&self.plan, morsel.segment, self.space.place(morsel.segment))?;
+                if let (Some(local), Some(at)) = (local.take(), at) {
+                    table.adopt(&local, Some(self.space.place(at)));
+                }
+                local = self.local(morsel.segment)?;
+                if local.is_none() {
+                    table.open(&self.plan, morsel.segment, self.space.place(morsel.segment))?;
+                }
             }
             if at.is_none() && reservation.try_resize(table.first_bytes()).is_err() {
                 self.stopped.store(true, Ordering::Relaxed);
@@ -267,11 +285,16 @@ impl Shared {
                 if self.stopped.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                if !table.fold(bound, segment, block)? || reservation.try_resize(table.memory_bytes()).is_err() {
+                let folded = local.as_mut().unwrap_or(&mut table).fold(bound, segment, block)?;
+                let bytes = table.memory_bytes() + local.as_ref().map_or(0, Table::memory_bytes);
+                if !folded || reservation.try_resize(bytes).is_err() {
                     self.stopped.store(true, Ordering::Relaxed);
                 }
             }
             tokio::task::yield_now().await;
+        }
+        if let (Some(local), Some(at)) = (local, at) {
+            table.adopt(&local, Some(self.space.place(at)));
         }
         Ok((!self.stopped.load(Ordering::Relaxed)).then_some((table, reservation)))
     }
@@ -284,7 +307,7 @@ fn merged(tables: Vec<Option<(Table, MemoryReservation)>>) -> Result<Outcome> {
     tables.sort_by_key(|(table, _)| (table.is_open, table.num_groups()));
     let Some((mut table, reservation)) = tables.pop() else { return Ok(Outcome::Otherwise) };
     while let Some((other, others)) = tables.pop() {
-        table.adopt(&other);
+        table.adopt(&other, None);
         if reservation.try_resize(table.memory_bytes()).is_err() {
             return Ok(Outcome::Otherwise);
         }

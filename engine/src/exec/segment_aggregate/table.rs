@@ -7,17 +7,26 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Field;
 use datafusion::error::Result;
 
+use super::GroupKey;
 use super::accumulator::{Accumulator, Adopted};
 use super::fold::Argument;
 use super::grouping::Grouping;
-use super::input::Input;
+use super::input::{Input, InputValues};
 use super::key::CodeSpace;
+use super::loops::{self, Groups};
 use super::stream::Plan;
 use crate::exec::computed::{Computed, Evaluation};
 use crate::exec::ordinals::Numbering;
-use crate::exec::reader::{Rows, Values};
-use crate::exec::selection::{Bound, Selected};
+use crate::exec::reader::{Reader, Rows, Values};
+use crate::exec::selection::{Bound, ReadCodes, Selected};
 use crate::segment::{Segment, block_range};
+
+/// A segment's own codes are used if they make at most this many groups, and there are so many rows for each.
+const MOST_LOCAL_GROUPS: usize = 4096;
+const ROWS_A_LOCAL_GROUP: usize = 8;
+
+/// A guess of how many different values a function of time has in a segment.
+const TIMES_IN_A_SEGMENT: usize = 24;
 
 /// What an input is of: an argument, and a filter.
 type Read<'a> = (Option<&'a Argument>, Option<&'a Computed>);
@@ -29,7 +38,7 @@ pub(super) struct Table {
     accumulators: Vec<Accumulator>,
     /// What selected rows must fulfil besides.
     condition: Option<Evaluation>,
-    codes: Vec<u32>,
+    read: ReadCodes,
     rows: Vec<u32>,
     left: Vec<u32>,
     /// Whether it has seen a segment at all.
@@ -45,6 +54,16 @@ impl Table {
         numberings: &[(usize, Numbering)],
         expected_rows: usize,
     ) -> Result<Self> {
+        Self::over(plan, &plan.keys, spaces, numberings, expected_rows)
+    }
+
+    fn over(
+        plan: &Plan,
+        keys: &[GroupKey],
+        spaces: Vec<CodeSpace>,
+        numberings: &[(usize, Numbering)],
+        expected_rows: usize,
+    ) -> Result<Self> {
         let columns = &plan.source.columns;
         let mut inputs: Vec<(Read<'_>, Input)> = Vec::new();
         let mut accumulators = Vec::with_capacity(plan.folds.len());
@@ -52,7 +71,6 @@ impl Table {
             let read = (fold.argument.as_ref(), fold.filter.as_ref());
             let numbering = fold.column().and_then(|column| numberings.iter().find(|(known, _)| *known == column));
             let numbering = numbering.map(|(_, numbering)| numbering);
-            let limit = numbering.map_or(0, Numbering::limit);
             let at = match inputs.iter().position(|(known, _)| *known == read) {
                 _ if read == (None, None) => None,
                 Some(at) => Some(at),
@@ -61,14 +79,14 @@ impl Table {
                     Some(inputs.len() - 1)
                 }
             };
-            accumulators.push(Accumulator::new(fold.kind, at, fold.input_type(columns), limit)?);
+            accumulators.push(Accumulator::new(fold.kind, at, fold.input_type(columns), numbering)?);
         }
         Ok(Self {
             inputs: inputs.into_iter().map(|(_, input)| input).collect(),
             accumulators,
-            grouping: Grouping::new(&plan.keys, spaces, columns, expected_rows)?,
+            grouping: Grouping::new(keys, spaces, columns, expected_rows)?,
             condition: plan.condition.clone().map(|condition| Evaluation::new(condition, columns)),
-            codes: Vec::new(),
+            read: ReadCodes::default(),
             rows: Vec::new(),
             left: Vec::new(),
             is_open: false,
@@ -124,7 +142,7 @@ impl Table {
     pub(super) fn fold(&mut self, bound: &Bound, segment: &dyn Segment, block: usize) -> Result<bool> {
         let num_rows = segment.num_rows();
         let len = block_range(block, num_rows).len();
-        let rows = match bound.select(block, num_rows, &mut self.codes)? {
+        let rows = match bound.select(block, num_rows, &mut self.read)? {
             Selected::Nothing => return Ok(true),
             Selected::All => {
                 if self.condition.is_none() && self.fold_summary(block, len)? {
@@ -147,18 +165,31 @@ impl Table {
                 Rows::Some(&self.left)
             }
         };
-        if !self.grouping.load(block, rows)? {
+        if !self.grouping.load(block, rows, &self.read)? {
             return Ok(false);
         }
         for input in &mut self.inputs {
             input.load(block, rows)?;
         }
-        let num_groups = self.grouping.num_groups();
-        for accumulator in &mut self.accumulators {
-            accumulator.resize(num_groups);
-            accumulator.add(&self.inputs, self.grouping.groups());
-        }
+        self.add_rows(block)?;
         Ok(true)
+    }
+
+    /// Adds the rows that were loaded to the states of their groups.
+    fn add_rows(&mut self, block: usize) -> Result<()> {
+        let Self { grouping, inputs, accumulators, .. } = self;
+        let num_groups = grouping.num_groups();
+        accumulators.iter_mut().for_each(|accumulator| accumulator.resize(num_groups));
+        let summed = sum_while_counting(grouping, inputs, accumulators, block)?;
+        if summed.is_none() {
+            grouping.count(loops::count);
+        }
+        for (index, accumulator) in accumulators.iter_mut().enumerate() {
+            if summed != Some(index) {
+                accumulator.add(inputs, grouping.groups());
+            }
+        }
+        Ok(())
     }
 
     /// Folds a whole block of one group by its statistics, without reading it. False, and nothing done, where they do
@@ -181,10 +212,41 @@ impl Table {
         Ok(true)
     }
 
-    /// Takes another table's groups and states over.
-    pub(super) fn adopt(&mut self, other: &Self) {
+    /// A table for one segment, in which its own codes stand for its values; `None` where they make so many groups for
+    /// `rows` rows that nothing would be gained. What it holds is adopted by this table.
+    pub(super) fn of_segment(plan: &Plan, index: usize, rows: usize) -> Result<Option<Self>> {
+        let segment: &dyn Segment = plan.source.segments[index].segment.as_ref();
+        let mut groups = 1_usize;
+        for key in &plan.keys {
+            groups = groups.saturating_mul(match key {
+                GroupKey::Column(column) => dictionary_size(plan, segment, *column)?,
+                GroupKey::Derived(computed) => match computed.columns.as_slice() {
+                    [column] => dictionary_size(plan, segment, *column)?,
+                    _ => usize::MAX,
+                },
+                GroupKey::Time(key) if key.monotone => TIMES_IN_A_SEGMENT,
+                GroupKey::Time(_) => usize::MAX,
+            });
+        }
+        let counts_distinct = plan.folds.iter().any(|fold| fold.kind.is_of_distinct());
+        if counts_distinct || groups > MOST_LOCAL_GROUPS || groups * ROWS_A_LOCAL_GROUP > rows {
+            return Ok(None);
+        }
+        let keys = plan.keys.iter().map(GroupKey::of_segment).collect::<Vec<_>>();
+        let spaces = keys.iter().map(|_| CodeSpace::Segment).collect();
+        let mut table = Self::over(plan, &keys, spaces, &[], rows)?;
+        table.open(plan, index, 0)?;
+        Ok(Some(table))
+    }
+
+    /// Takes another table's groups and states over; `place` as in [`Grouping::adopt`].
+    pub(super) fn adopt(&mut self, other: &Self, place: Option<usize>) {
+        self.is_open |= other.is_open;
+        if place.is_some() && other.grouping.rows.iter().all(|rows| *rows == 0) {
+            return;
+        }
         let before = self.grouping.rows.clone();
-        let numbers = self.grouping.adopt(&other.grouping);
+        let numbers = self.grouping.adopt(&other.grouping, place);
         let num_groups = self.grouping.num_groups();
         let rows = Adopted { before: &before, others: &other.grouping.rows, num_groups };
         for (accumulator, other) in self.accumulators.iter_mut().zip(&other.accumulators) {
@@ -245,6 +307,40 @@ impl Table {
         }
         batch(plan, columns, groups.len())
     }
+}
+
+/// Counts rows and sums the values of one accumulator in one pass, where that can be. Says which.
+fn sum_while_counting(
+    grouping: &mut Grouping,
+    inputs: &[Input],
+    accumulators: &mut [Accumulator],
+    block: usize,
+) -> Result<Option<usize>> {
+    let Groups::Each(groups) = grouping.groups() else { return Ok(None) };
+    let (num_groups, num_rows) = (grouping.num_groups(), groups.len());
+    for (index, accumulator) in accumulators.iter_mut().enumerate() {
+        let Some((input, sums)) = accumulator.plain_sums() else { continue };
+        let Some((least, greatest)) = inputs[input].long_ends(block)? else { continue };
+        let InputValues::Long(values) = inputs[input].values() else { continue };
+        if loops::fits_one_word(num_groups, num_rows, least, greatest) {
+            grouping.count(|counts, groups| {
+                if let Groups::Each(groups) = groups {
+                    loops::count_and_sum(counts, sums, groups, values, least);
+                }
+            });
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+/// How many codes the segment has for a string column. Columns of numbers have no codes.
+fn dictionary_size(plan: &Plan, segment: &dyn Segment, column: usize) -> Result<usize> {
+    Ok(match Reader::open(segment, &plan.source.columns, column)? {
+        Reader::Missing(_) => 1,
+        Reader::Strings(reader) => reader.column.dictionary().cardinality(),
+        _ => usize::MAX,
+    })
 }
 
 fn batch(plan: &Plan, columns: Vec<ArrayRef>, num_rows: usize) -> Result<RecordBatch> {

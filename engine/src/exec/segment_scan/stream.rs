@@ -15,7 +15,7 @@ use crate::exec::computed::Evaluation;
 use crate::exec::morsel::{Direction, Morsel};
 use crate::exec::reader::{Reader, Rows};
 use crate::exec::scan_work::ScanWork;
-use crate::exec::selection::Selected;
+use crate::exec::selection::{ReadCodes, Selected};
 use crate::segment::{Column, Segment, block_range};
 
 pub(super) struct ScanStream {
@@ -38,7 +38,7 @@ pub(super) struct ScanStream {
     /// What rows must fulfil, asked one after the other before the others' values are read.
     conditions: Vec<Evaluation>,
     ended: bool,
-    codes: Vec<u32>,
+    codes: ReadCodes,
     rows: Vec<u32>,
     left_rows: Vec<u32>,
     metrics: BaselineMetrics,
@@ -85,7 +85,7 @@ impl ScanStream {
             pruning,
             conditions,
             ended: false,
-            codes: Vec::new(),
+            codes: ReadCodes::default(),
             rows: Vec::new(),
             left_rows: Vec::new(),
             metrics,

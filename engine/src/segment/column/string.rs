@@ -158,7 +158,7 @@ impl FileStrings {
         out.truncate(count);
         read?;
         // A code beyond the dictionary would be somebody's index out of bounds.
-        if out.iter().fold(0, |most, &code| most.max(code)) > greatest {
+        if integer::greatest(out) > greatest {
             return Err(reader.damaged("holds a number that its directory rules out"));
         }
         Ok(())

@@ -8,8 +8,10 @@ use fastlanes::{BitPacking, FoR};
 
 use super::Encoding;
 use super::bits::{self, width_of};
+use super::unpack;
 use crate::error::Result;
 use crate::segment::wire::{Reader, pad};
+use crate::widened::widened;
 
 /// Values are packed by as many as `fastlanes` interleaves.
 pub(in crate::segment) const VECTOR: usize = 1024;
@@ -39,6 +41,9 @@ pub(in crate::segment) trait Lane: FoR + BitPacking + Copy + Default + Eq {
     fn plus(self, other: Self) -> Self;
 
     fn minus(self, other: Self) -> Self;
+
+    /// Replaces `out` by the vector that `packed` holds in `width` bits a value, `reference` added to each.
+    fn unpack_vector(packed: &[u8], width: u8, reference: Self, out: &mut [Self]);
 }
 
 impl Lane for u32 {
@@ -67,6 +72,10 @@ impl Lane for u32 {
     fn minus(self, other: Self) -> Self {
         self.wrapping_sub(other)
     }
+
+    fn unpack_vector(packed: &[u8], width: u8, reference: Self, out: &mut [Self]) {
+        unpack::unpack_u32(packed, width, reference, out);
+    }
 }
 
 impl Lane for u64 {
@@ -94,6 +103,10 @@ impl Lane for u64 {
 
     fn minus(self, other: Self) -> Self {
         self.wrapping_sub(other)
+    }
+
+    fn unpack_vector(packed: &[u8], width: u8, reference: Self, out: &mut [Self]) {
+        unpack::unpack_u64(packed, width, reference, out);
     }
 }
 
@@ -342,12 +355,30 @@ pub(in crate::segment) fn decode_with_deltas(reader: &mut Reader<'_>, count: usi
     reader.take(8)?;
     let first = reader.u64()?;
     decode(reader, count, out)?;
-    let mut value = first.wrapping_sub(out.first().copied().unwrap_or(0));
-    for slot in &mut out[..count] {
-        value = value.wrapping_add(*slot);
-        *slot = value;
+    let mut before = first.wrapping_sub(out.first().copied().unwrap_or(0));
+    // Of four at a time, so that each four wait for one addition of the four before, not for four.
+    let mut fours = out[..count].chunks_exact_mut(4);
+    for four in &mut fours {
+        let (a, b, c, d) = (four[0], four[1], four[2], four[3]);
+        let (ab, cd) = (a.wrapping_add(b), c.wrapping_add(d));
+        four[0] = before.wrapping_add(a);
+        four[1] = before.wrapping_add(ab);
+        four[2] = before.wrapping_add(ab.wrapping_add(c));
+        before = before.wrapping_add(ab.wrapping_add(cd));
+        four[3] = before;
+    }
+    for slot in fours.into_remainder() {
+        before = before.wrapping_add(*slot);
+        *slot = before;
     }
     Ok(())
+}
+
+widened! {
+    /// The greatest of some codes; 0 of none.
+    pub(in crate::segment) fn greatest(codes: &[u32]) -> u32 {
+        codes.iter().fold(0, |most, &code| most.max(code))
+    }
 }
 
 fn word<L: Lane>(reader: &mut Reader<'_>) -> Result<L> {
@@ -370,31 +401,12 @@ fn decode_packed<L: Lane>(reader: &mut Reader<'_>, count: usize, out: &mut [L]) 
     }
     for (vector, &width) in out.chunks_exact_mut(VECTOR).zip(widths) {
         let packed = reader.take(usize::from(width) * VECTOR / 8)?;
-        unpack_vector(packed, width, reference, vector);
+        L::unpack_vector(packed, width, reference, vector);
     }
     if patches > 0 {
         patch(reader, count, patches, patch_width, minimum, out)?;
     }
     Ok(())
-}
-
-/// `packed` holds `width * 128` bytes and `out` 1024 words: the callers saw to it.
-fn unpack_vector<L: Lane>(packed: &[u8], width: u8, reference: L, out: &mut [L]) {
-    assert!(packed.len() == usize::from(width) * VECTOR / 8 && out.len() == VECTOR, "whole vectors");
-    // SAFETY: every bit pattern is a `u32` and a `u64`.
-    let (before, words, after) = unsafe { packed.align_to::<L>() };
-    if before.is_empty() && after.is_empty() {
-        // SAFETY: the lengths are as the function asks: 1024 * width / WIDTH words in, 1024 out.
-        unsafe { L::unchecked_unfor_pack(usize::from(width), words, reference, out) };
-        return;
-    }
-    // Bytes that did not come from a mapped file may lie anywhere.
-    let mut words = [L::default(); VECTOR];
-    let words = &mut words[..usize::from(width) * L::LANES];
-    // SAFETY: both hold `width * 128` bytes, do not overlap, and any bytes make words.
-    unsafe { std::ptr::copy_nonoverlapping(packed.as_ptr(), words.as_mut_ptr().cast::<u8>(), packed.len()) };
-    // SAFETY: as above.
-    unsafe { L::unchecked_unfor_pack(usize::from(width), words, reference, out) };
 }
 
 fn patch<L: Lane>(
