@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 pub use cancel::Cancel;
 pub use computed::Computed;
-pub use options::{HengeOptions, Shuffle, SqlDialect};
+pub use options::{HengeOptions, SharedFunctions, Shuffle, SqlDialect};
 pub use ordinals::OrdinalCache;
 pub use predicate::{DimensionPredicate, Predicate, TimeRanges};
 pub use predicate_cache::PredicateCache;

@@ -256,7 +256,7 @@ impl Session {
         let mut state = runtime.template.clone();
         state.register_catalog_list(Arc::new(catalogs));
         let mut settings = HengeOptions::of_dialect(options.dialect);
-        settings.scans_elsewhere = HengeOptions::of(state.config_options()).scans_elsewhere;
+        settings.elsewhere = HengeOptions::of(state.config_options()).elsewhere;
         if let Some(approximate) = options.approximate_count_distinct {
             settings.approximate_count_distinct = approximate;
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use henge_engine::distributed::{PLAN_VERSION, ServedBy};
 use henge_engine::error::Category;
 use henge_engine::segment::Segment;
@@ -31,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("cluster::a_query_out_of_time_stops_on_the_workers", a_query_out_of_time),
         Trial::test("cluster::errors_of_workers_arrive_as_they_were", errors_arrive_as_they_were),
         Trial::test("cluster::explain_shows_the_stages", explain_shows_the_stages),
+        Trial::test("cluster::functions_of_a_session_run_on_the_broker", functions_of_a_session),
     ]
 }
 
@@ -285,6 +288,40 @@ fn errors_arrive_as_they_were() -> Result<(), Failed> {
         ] {
             let error = ask(&session, sql).await.expect_err(sql);
             ensure(error.sqlstate() == Some(sqlstate), || format!("{sql}: {error:?}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Functions that only the broker's session knows, as the PostgreSQL door adds some.
+fn functions_of_a_session() -> Result<(), Failed> {
+    block_on(async {
+        let cluster = replicated();
+        let session = cluster.session();
+        let same = create_udf(
+            "only_here",
+            vec![DataType::Utf8View],
+            DataType::Utf8View,
+            Volatility::Immutable,
+            Arc::new(|arguments: &[ColumnarValue]| Ok(arguments[0].clone())),
+        );
+        session.context().register_udf(same);
+        for sql in [
+            "SELECT f(channel), COUNT(*) FROM wikiticker GROUP BY 1 ORDER BY 1",
+            "SELECT COUNT(*) FROM wikiticker WHERE f(channel) = '#en.wikipedia'",
+            "SELECT COUNT(*) FROM wikiticker WHERE f(channel) || page LIKE '#en%a'",
+            "SELECT f(page), added FROM wikiticker ORDER BY added DESC, page LIMIT 5",
+            "SELECT SUM(added) FILTER (WHERE f(channel) > '#f') FROM wikiticker",
+            "SELECT COUNT(*) FROM wikiticker a JOIN (SELECT DISTINCT f(channel) c FROM wikiticker) b ON a.channel = b.c",
+            "SELECT a.channel, COUNT(*) FROM wikiticker a JOIN wikipedia b ON f(a.user) = b.user GROUP BY 1 ORDER BY 1",
+        ] {
+            for shuffle in ["off", "on"] {
+                ask(&session, &format!("SET henge.shuffle = {shuffle}")).await?;
+                let expected = ask(&session, &sql.replace("f(", "(")).await?;
+                let rows = ask(&session, &sql.replace("f(", "only_here(")).await;
+                let rows = rows.map_err(|error| format!("{sql}: {error:?}"))?;
+                ensure(rows == expected, || format!("{sql}: {rows:?}, not {expected:?}"))?;
+            }
         }
         Ok(())
     })

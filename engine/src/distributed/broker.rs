@@ -33,13 +33,18 @@ use super::leaf::SegmentLeafExec;
 use super::worker::{QueryGuard, QueryWorker};
 use super::{PLAN_VERSION, SegmentPlacement, WorkerUrl, route};
 use crate::error::{Category, Error, Persona};
-use crate::exec::{Cancel, HengeOptions, Shuffle};
+use crate::exec::{Cancel, HengeOptions, SharedFunctions, Shuffle};
 
 /// Tasks of a stage that are allowed: without a number it would be that of the workers, and one task where there is one
 /// worker.
 const MAX_TASKS: usize = 1024;
-/// How often a query is tried in all.
-const TRIES: usize = 3;
+/// How often a query may fail on workers that die, hang or break.
+const FAILURES: usize = 3;
+/// How often it is tried in all: that a worker does not serve a segment any more costs little to find out, and what is
+/// found out is not asked again.
+const TRIES: usize = 10;
+/// Before the next try, by how often it failed.
+const PAUSES: [Duration; FAILURES] = [Duration::from_millis(1), Duration::from_millis(10), Duration::from_millis(50)];
 /// Rows from which on so many groups are possible that workers put them together, each a part.
 const ROWS_FOR_SHUFFLE: usize = 1 << 22;
 /// A worker that failed is asked this often whether it is well again,
@@ -104,10 +109,11 @@ impl Broker {
         rules.push(Arc::new(LimitOnce));
         rules.push(Arc::new(AssignReplicas));
         *builder.physical_optimizers() = Some(PhysicalOptimizer::with_rules(rules));
+        let functions = SharedFunctions::new(builder.scalar_functions().iter().flatten());
         let config = builder.config().get_or_insert_default();
         self.worker.as_local(config, self.shared.url.clone());
         let mut settings = HengeOptions::of(config.options());
-        settings.scans_elsewhere = true;
+        settings.elsewhere = Some(functions);
         config.options_mut().extensions.insert(settings);
         Ok(builder
             .with_distributed_worker_resolver(Workers(Arc::clone(&self.shared)))
@@ -126,7 +132,7 @@ impl Broker {
 
     /// Begins a query.
     pub(crate) fn begin(self: &Arc<Self>, cancel: &Cancel) -> Query {
-        Query { broker: Arc::clone(self), cancel: cancel.clone(), avoided: Avoided::default(), tries: 0 }
+        Query { broker: Arc::clone(self), cancel: cancel.clone(), avoided: Avoided::default(), tries: 0, failures: 0 }
     }
 
     fn suspect(self: &Arc<Self>, worker: &WorkerUrl) {
@@ -176,6 +182,7 @@ pub(crate) struct Query {
     cancel: Cancel,
     avoided: Avoided,
     tries: usize,
+    failures: usize,
 }
 
 /// What an attempt holds until its last row.
@@ -223,10 +230,13 @@ impl Query {
         }
         tracing::warn!(worker = %blame.worker(), attempt = self.tries, "a query failed on a worker: {error}");
         self.avoided.add(&blame);
-        if self.tries >= TRIES || self.cancel.check().is_err() {
+        if !matches!(blame, Blame::Segments(..)) {
+            self.failures += 1;
+        }
+        if self.failures >= FAILURES || self.tries >= TRIES || self.cancel.check().is_err() {
             return false;
         }
-        tokio::time::sleep(Duration::from_millis(10 * 5_u64.pow(self.tries.saturating_sub(1) as u32))).await;
+        tokio::time::sleep(PAUSES[self.failures.min(PAUSES.len() - 1)]).await;
         true
     }
 

@@ -16,10 +16,23 @@ use datafusion_distributed::{
 use super::WorkerUrl;
 use super::attempt::Attempt;
 use super::leaf::SegmentLeafExec;
+use crate::exec::HengeOptions;
 
 pub(super) fn desired_tasks(event: DesiredTaskCountEvent<'_>) -> Option<Result<DesiredTaskCountEventResponse>> {
-    let leaf = event.plan.downcast_ref::<SegmentLeafExec>()?;
-    Some(Ok(DesiredTaskCountEventResponse::desired(leaf.num_tasks())))
+    if let Some(leaf) = event.plan.downcast_ref::<SegmentLeafExec>() {
+        return Some(Ok(DesiredTaskCountEventResponse::desired(leaf.num_tasks())));
+    }
+    // What has a function that only this session has runs on the broker: that is where stages of one task run.
+    let settings = HengeOptions::of(event.session_config.options());
+    let mut travels = true;
+    let visit = event.plan.apply_expressions(&mut |expr| {
+        travels &= settings.travels(expr);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match visit {
+        Err(error) => Some(Err(error)),
+        Ok(_) => (!travels).then(|| Ok(DesiredTaskCountEventResponse::maximum(1))),
+    }
 }
 
 pub(super) fn scale_up(event: ScaleUpLeafNodeEvent<'_>) -> Option<Result<ScaleUpLeafNodeEventResponse>> {

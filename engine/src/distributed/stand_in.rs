@@ -15,14 +15,14 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskCo
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
 use super::failure;
 use crate::error::Error;
 use crate::exec::Cancel;
 
-/// Shows a node and runs another, which gives the same rows. Ends once the query is canceled, and makes errors ready to
+/// Shows a node and runs another, which gives the same rows on no more output partitions. Ends once the query is canceled, and makes errors ready to
 /// leave the process.
 #[derive(Debug)]
 pub(super) struct StandInExec {
@@ -49,7 +49,7 @@ impl ExecutionPlan for StandInExec {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.run.properties()
+        self.shown.properties()
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -68,6 +68,10 @@ impl ExecutionPlan for StandInExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        // The consumer asks for as many partitions as were planned.
+        if partition >= self.run.properties().partitioning.partition_count() {
+            return Ok(Box::pin(EmptyRecordBatchStream::new(self.run.schema())));
+        }
         let stream = self.run.execute(partition, context).map_err(failure::to_wire)?;
         Ok(Box::pin(Watched { stream, cancel: self.cancel.clone() }))
     }

@@ -182,7 +182,8 @@ impl Rewrite {
             for rule in &self.rules {
                 run = rule.optimize(run, options)?;
             }
-            Ok(match run.is::<AggregateExec>() {
+            let partitions = |plan: &Arc<dyn ExecutionPlan>| plan.properties().partitioning.partition_count();
+            Ok(match run.is::<AggregateExec>() || partitions(&run) > partitions(&node) {
                 true => Transformed::no(node),
                 false => Transformed::new(stand_in(&node, run), true, TreeNodeRecursion::Jump),
             })

@@ -1,7 +1,13 @@
 //! The settings `henge.*` of a session. They stand here, in the lowest room that asks for one; `session` lets people
 //! set them.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use crate::error::Error;
 
@@ -31,9 +37,39 @@ pub struct HengeOptions {
     pub allow_partial_results: bool,
     /// Whether, among several processes, groups are exchanged between workers before they come to the broker.
     pub shuffle: Shuffle,
-    /// Whether scans run in other processes. The broker's to say, no setting: what several processes read has at least
-    /// two output partitions, so that there is always a place where the plan can be cut.
-    pub scans_elsewhere: bool,
+    /// Where scans run in other processes, the functions that these have too. The broker's to say, no setting. What
+    /// several processes read has at least two output partitions, so that there is always a place where the plan can be
+    /// cut; what has other functions is evaluated on the broker.
+    pub elsewhere: Option<SharedFunctions>,
+}
+
+/// Scalar functions that all processes have.
+#[derive(Clone)]
+pub struct SharedFunctions(Arc<HashMap<String, Arc<ScalarUDF>>>);
+
+impl SharedFunctions {
+    /// Of functions with the same name, the last counts.
+    pub fn new<'a>(functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>) -> Self {
+        let mut by_name = HashMap::new();
+        for function in functions {
+            by_name.extend(function.aliases().iter().map(|alias| (alias.clone(), Arc::clone(function))));
+            by_name.insert(function.name().to_owned(), Arc::clone(function));
+        }
+        Self(Arc::new(by_name))
+    }
+
+    /// Whether an expression can be evaluated by other processes too.
+    pub fn cover(&self, expr: &Arc<dyn PhysicalExpr>) -> bool {
+        let call = expr.downcast_ref::<ScalarFunctionExpr>();
+        let has = |call: &ScalarFunctionExpr| self.0.get(call.fun().name()).is_some_and(|own| **own == *call.fun());
+        call.is_none_or(has) && expr.children().into_iter().all(|child| self.cover(child))
+    }
+}
+
+impl fmt::Debug for SharedFunctions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} functions", self.0.len())
+    }
 }
 
 /// Where the groups of several workers are put together.
@@ -75,8 +111,13 @@ impl HengeOptions {
             filter_pushdown: true,
             allow_partial_results: false,
             shuffle: Shuffle::Auto,
-            scans_elsewhere: false,
+            elsewhere: None,
         }
+    }
+
+    /// Whether an expression can be evaluated where scans run.
+    pub fn travels(&self, expr: &Arc<dyn PhysicalExpr>) -> bool {
+        self.elsewhere.as_ref().is_none_or(|functions| functions.cover(expr))
     }
 
     /// The settings of a session, or the defaults in one without ours.

@@ -43,6 +43,15 @@ impl Predicate {
         }
     }
 
+    /// The conditions on dimensions.
+    pub fn conditions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        match self {
+            Self::Time(_) => Vec::new(),
+            Self::Dimension(dimension) => vec![&dimension.condition],
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::conditions).collect(),
+        }
+    }
+
     /// Whether it says no more than [`Predicate::times`].
     pub fn is_only_about_time(&self) -> bool {
         match self {

@@ -380,7 +380,8 @@ impl ExecutionPlan for SegmentScanExec {
             |filter: &Arc<dyn PhysicalExpr>| DynamicFilterTracking::classify(filter).contains_dynamic_filter();
         let is_taken = |filter: &Arc<dyn PhysicalExpr>| match phase {
             FilterPushdownPhase::Pre => {
-                HengeOptions::of(config).filter_pushdown && !is_dynamic(filter) && !is_volatile(filter)
+                let settings = HengeOptions::of(config);
+                settings.filter_pushdown && settings.travels(filter) && !is_dynamic(filter) && !is_volatile(filter)
             }
             FilterPushdownPhase::Post => is_dynamic(filter),
         };

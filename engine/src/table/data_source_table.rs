@@ -80,9 +80,9 @@ impl DataSourceTable {
         let source = self.scan_source(predicate)?;
         let target = state.config().target_partitions();
         let scan = SegmentScanExec::new(source, projection, limit, target);
-        match HengeOptions::of(state.config_options()).scans_elsewhere {
-            true => Ok(scan.spread_over_two()),
-            false => Ok(scan),
+        match HengeOptions::of(state.config_options()).elsewhere {
+            Some(_) => Ok(scan.spread_over_two()),
+            None => Ok(scan),
         }
     }
 
@@ -153,8 +153,10 @@ impl TableProvider for DataSourceTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let Pushed { predicate, complete } = filter::push_down(filters, &self.columns, state)?;
-        let is_off = !HengeOptions::of(state.config_options()).filter_pushdown && !filters.is_empty();
-        if is_off || !complete {
+        let settings = HengeOptions::of(state.config_options());
+        let is_off = !settings.filter_pushdown && !filters.is_empty();
+        let travels = predicate.iter().flat_map(Predicate::conditions).all(|condition| settings.travels(condition));
+        if is_off || !complete || !travels {
             return self.filtered_above(state, &projection, filters, predicate);
         }
         let projection = projection.iter().map(|&index| self.columns.shown[index]).collect();

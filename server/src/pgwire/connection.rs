@@ -113,7 +113,7 @@ pub(super) struct Connection<S> {
     pub(super) transaction: Transaction,
     pub(super) statements: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// After an error in the extended protocol, messages are passed over until Sync.
     skipping: bool,
     shutdown: CancellationToken,

@@ -267,7 +267,7 @@ impl<S: Stream> Connection<S> {
             Count::Rows(rows) => Some(rows),
         };
         let running = match std::mem::replace(&mut portal.work, Work::Done) {
-            Work::Ready(source) => Some(Running::start(&self.session, source, &self.front.queries)),
+            Work::Ready(source) => Some(Running::start(&self.session, source, &self.front.queries, None)),
             Work::Running(running) => Some(running),
             _ => None,
         };

@@ -14,6 +14,7 @@ use super::connection::{Connection, Stop, Stream};
 use super::copy::CopyWriter;
 use super::copy_in;
 use super::encode::{Columns, begin_message, end_message, formats};
+use super::error::put_notice;
 use super::frontend::{Message, Target};
 use super::parameter;
 use super::placeholder;
@@ -354,7 +355,9 @@ impl<S: Stream> Connection<S> {
             Work::Copy(source, form) => self.copy(source, &form).await?,
             Work::CopyIn { options, data_source, schema } => self.copy_in(options, data_source, &schema).await?,
             Work::Ready(source) => {
-                let running = Running::start(&self.session, source, &self.front.queries);
+                // Rows that are asked for in parts are asked for by several statements.
+                let deadline = self.deadline.filter(|_| rows.is_none());
+                let running = Running::start(&self.session, source, &self.front.queries, deadline);
                 self.rows(portal, running, rows).await?;
             }
             Work::Running(running) => self.rows(portal, running, rows).await?,
@@ -400,14 +403,19 @@ impl<S: Stream> Connection<S> {
                     self.flush_if_full().await?;
                 }
                 Chunk::Suspended => return Ok((sent, true)),
-                Chunk::Complete => return Ok((sent, false)),
+                Chunk::Complete => {
+                    for notice in self.session.take_notices() {
+                        put_notice("NOTICE", "01000", &notice, &mut self.wire.output);
+                    }
+                    return Ok((sent, false));
+                }
                 Chunk::Failed(error) => return Err(error.into()),
             }
         }
     }
 
     async fn copy(&mut self, source: Source, form: &Arc<Form>) -> Result<(), Stop> {
-        let mut running = Running::start(&self.session, source, &self.front.queries);
+        let mut running = Running::start(&self.session, source, &self.front.queries, self.deadline);
         let Form::Copy(writer) = form.as_ref() else { return Err(Error::defensive("a COPY without its form").into()) };
         writer.put_start(&mut self.wire.output);
         let (sent, _) = self.stream(&mut running, None, form).await?;

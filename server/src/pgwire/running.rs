@@ -16,6 +16,7 @@ use henge_engine::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 
 use super::copy::CopyWriter;
 use super::encode::Columns;
@@ -98,10 +99,11 @@ struct Request {
 }
 
 impl Running {
-    pub(super) fn start(session: &Arc<Session>, source: Source, queries: &Handle) -> Self {
+    /// A query that ends by itself at `deadline`, wherever it runs.
+    pub(super) fn start(session: &Arc<Session>, source: Source, queries: &Handle, deadline: Option<Instant>) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let (answers, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let cancel = Cancel::default();
+        let cancel = Cancel::until(deadline.map(Instant::into_std));
         let task = Task::spawn(queries, run(Arc::clone(session), source, cancel.clone(), asked, answers));
         Self { requests, chunks, _task: task, cancel }
     }
