@@ -336,7 +336,7 @@ fn piped() -> Result<(), Failed> {
     let from: Stdio = generate.stdout.take().ok_or("no pipe")?.into();
     let mut push: Command = place.henge(&["push", "wikipedia", "--batch", "200"]);
     let push = push.stdin(from).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let seen = |server: &Server| match ask(server, "SELECT COUNT(*), COUNT(DISTINCT user) > 100 FROM wikipedia") {
+    let seen = |server: &Server| match ask(server, "SELECT COUNT(*), COUNT(user) FROM wikipedia") {
         Ok(rows) => Ok(Some(rows[0].clone())),
         Err(_) => Ok(None),
     };
@@ -345,5 +345,5 @@ fn piped() -> Result<(), Failed> {
     generate.wait()?;
     ensure(ended.status.success(), || String::from_utf8_lossy(&ended.stderr).into_owned())?;
     let last = seen(&server)?;
-    ensure(last == Some(vec![EDITS.to_owned(), "t".to_owned()]), || format!("{last:?}"))
+    ensure(last == Some(vec![EDITS.to_owned(); 2]), || format!("{last:?}"))
 }

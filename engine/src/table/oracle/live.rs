@@ -26,8 +26,8 @@ pub(super) fn as_live(batch: &RecordBatch, random: &mut StdRng) -> Vec<Arc<dyn S
         "granularitySpec": {"rollup": false},
     });
     let parser = RowParser::new(&serde_json::from_value(schema).unwrap()).unwrap();
-    // At most twenty chunks.
-    let chunk_rows = random.random_range(batch.num_rows() / 20 + 1..batch.num_rows() + 2);
+    // A few chunks.
+    let chunk_rows = random.random_range(batch.num_rows() / 4 + 1..batch.num_rows() + 2);
     let index = LiveIndex::with_chunks_of(&parser, chunk_rows);
     let (mut at, mut number) = (0, 0);
     while at < batch.num_rows() {
