@@ -10,10 +10,13 @@
 
 mod bind;
 mod cancel;
+mod date_arithmetic;
+mod depth;
 mod error;
 mod explain;
 mod label;
 mod rule;
+mod series;
 mod spelling;
 mod statement;
 mod temporary;
@@ -48,6 +51,7 @@ pub use datafusion::sql::sqlparser::ast::Statement;
 
 pub use self::cancel::Cancel;
 use self::cancel::Canceling;
+pub use self::depth::STACK_BYTES;
 pub use self::error::error_from_datafusion;
 pub use self::label::output_label;
 pub use self::temporary::TEMPORARY_SCHEMA;
@@ -109,10 +113,17 @@ impl Runtime {
     /// Fails if the directory for spilled data cannot be used.
     pub fn new(options: RuntimeOptions) -> Result<Arc<Self>> {
         let environment = environment(&options)?;
-        let builder = SessionStateBuilder::new_with_default_features()
+        let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config(&options))
             .with_type_planner(Arc::new(time_type::PostgresTimes))
             .with_runtime_env(environment);
+        builder.expr_planners().get_or_insert_default().insert(0, Arc::new(date_arithmetic::DateAndInterval));
+        if let Some(functions) = builder.table_functions()
+            && let Some(theirs) = functions.get("generate_series")
+        {
+            let ours = series::generate_series(theirs);
+            functions.insert("generate_series".to_owned(), ours);
+        }
         Ok(Arc::new(Self { template: install(builder).build() }))
     }
 
@@ -265,7 +276,7 @@ impl Session {
         self.refresh_views(&statement, depth).await?;
         let mut state = self.context.state();
         let settings = HengeOptions::of(state.config_options());
-        spelling::rewrite(&mut statement, &settings)?;
+        spelling::rewrite(&mut statement, &settings, &state)?;
         let nulls = match settings.dialect {
             SqlDialect::PostgreSql => "nulls_max",
             SqlDialect::Druid => "nulls_min",
