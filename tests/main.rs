@@ -18,6 +18,7 @@ mod object_storage;
 mod oracle;
 mod sql;
 mod tidy;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -35,10 +36,12 @@ fn main() -> ExitCode {
         metadata::trials(),
         object_storage::trials(),
         druid::trials(),
+        wire::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::door::end_shared();
+    wire::end_server();
     harness::scratch::remove();
     conclusion.exit_code()
 }
