@@ -20,6 +20,7 @@ mod oracle;
 mod servers;
 mod sql;
 mod tidy;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -39,10 +40,12 @@ fn main() -> ExitCode {
         servers::trials(),
         object_storage::trials(),
         druid::trials(),
+        wire::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::door::end_shared();
+    wire::end_server();
     harness::scratch::remove();
     conclusion.exit_code()
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use datafusion::catalog::{CatalogProvider, SchemaProvider};
 
 pub use druid::DruidSchema;
+pub use information_schema::information_schema;
 pub use sys::{ClusterServer, ClusterServers, ServerAddress, SysSchema, ThisServer};
 pub use system_table::{SystemRows, SystemSchema, SystemTable};
 
@@ -57,7 +58,10 @@ impl CatalogProvider for HengeCatalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match self.schemas.get(name) {
             Some(schema) => Some(Arc::clone(schema)),
-            None if name == INFORMATION_SCHEMA => Some(information_schema::schema(self)),
+            None if name == INFORMATION_SCHEMA => {
+                let catalog: Arc<dyn CatalogProvider> = Arc::new(self.clone());
+                Some(information_schema(&catalog))
+            }
             None => None,
         }
     }

@@ -12,11 +12,14 @@ mod bind;
 mod cancel;
 #[cfg(feature = "distributed")]
 mod cluster;
+mod date_arithmetic;
+mod depth;
 mod error;
 mod explain;
 mod insert;
 mod label;
 mod rule;
+mod series;
 mod spelling;
 mod statement;
 mod temporary;
@@ -53,6 +56,7 @@ use parking_lot::Mutex;
 pub use datafusion::sql::sqlparser::ast::Statement;
 
 use self::cancel::Canceling;
+pub use self::depth::STACK_BYTES;
 pub use self::error::error_from_datafusion;
 pub use self::insert::RowWriter;
 pub use self::label::output_label;
@@ -141,10 +145,17 @@ impl fmt::Debug for Runtime {
 }
 
 fn builder(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionStateBuilder {
-    let builder = SessionStateBuilder::new_with_default_features()
+    let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_type_planner(Arc::new(time_type::PostgresTimes))
         .with_runtime_env(environment);
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(date_arithmetic::DateAndInterval));
+    if let Some(functions) = builder.table_functions()
+        && let Some(theirs) = functions.get("generate_series")
+    {
+        let ours = series::generate_series(theirs);
+        functions.insert("generate_series".to_owned(), ours);
+    }
     install(builder)
 }
 
@@ -301,7 +312,7 @@ impl Session {
         self.refresh_views(&statement, depth).await?;
         let mut state = self.context.state();
         let settings = HengeOptions::of(state.config_options());
-        spelling::rewrite(&mut statement, &settings)?;
+        spelling::rewrite(&mut statement, &settings, &state)?;
         let nulls = match settings.dialect {
             SqlDialect::PostgreSql => "nulls_max",
             SqlDialect::Druid => "nulls_min",

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use henge_catalog::store::UserRecord;
@@ -22,6 +23,7 @@ use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
 use pgwire::api::auth::sasl::scram::ScramSecret;
+use tokio::time::Instant;
 
 pub(crate) use token::{LOCAL_USER, Token};
 pub(crate) use verifier::{check_password, make as make_verifier, same};
@@ -43,9 +45,15 @@ pub struct Auth {
     trusts: bool,
     token: Token,
     known: Mutex<HashSet<[u8; 32]>>,
-    /// As they were when last read: a metadata database that is away closes no door.
-    last: Mutex<Option<Vec<UserRecord>>>,
+    /// As they were when last read, and when that was. Held while they are read: of many who come at once, one reads.
+    last: tokio::sync::Mutex<Option<(Instant, Arc<[UserRecord]>)>>,
 }
+
+/// How long users are as they were last read: many connections at once are one question for the metadata database.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// SQLSTATE of [`no_users`].
+pub(crate) const NO_USERS: &str = "28000";
 
 /// What somebody who says a name must do.
 #[derive(Debug)]
@@ -57,7 +65,7 @@ pub(crate) enum Entry {
 impl Auth {
     /// `trusts` says whether everybody may enter while there are no users.
     pub fn new(users: Arc<dyn Users>, trusts: bool) -> Result<Self> {
-        Ok(Self { users, trusts, token: Token::new()?, known: Mutex::default(), last: Mutex::default() })
+        Ok(Self { users, trusts, token: Token::new()?, known: Mutex::default(), last: tokio::sync::Mutex::default() })
     }
 
     /// Lets commands of whoever may read the data directory enter.
@@ -65,21 +73,33 @@ impl Auth {
         self.token.leave(data_dir)
     }
 
-    /// All users, as they are now or, while that cannot be read, as they were.
-    async fn all(&self) -> Result<Vec<UserRecord>> {
+    /// All users, as they were a second ago at most or, while they cannot be read, as they were: a metadata database
+    /// that is away closes no door. That there are none is asked again every time, since it lets everybody in.
+    async fn all(&self) -> Result<Arc<[UserRecord]>> {
+        let mut last = self.last.lock().await;
+        if let Some((read, users)) = last.as_ref()
+            && read.elapsed() < FRESH
+            && !users.is_empty()
+        {
+            return Ok(Arc::clone(users));
+        }
         match self.users.all().await {
-            Ok(users) => {
-                *self.last.lock() = Some(users.clone());
-                Ok(users)
-            }
-            Err(error) if error.is_retryable() => self.last.lock().clone().ok_or(error),
+            Ok(users) => Ok(Arc::clone(&last.insert((Instant::now(), users.into())).1)),
+            Err(error) if error.is_retryable() => match last.as_mut() {
+                // Nor does everybody wait for it in turn.
+                Some((read, users)) => {
+                    *read = Instant::now();
+                    Ok(Arc::clone(users))
+                }
+                None => Err(error),
+            },
             Err(error) => Err(error),
         }
     }
 
     /// The names of all users.
     pub(crate) async fn names(&self) -> Result<Vec<String>> {
-        Ok(self.all().await?.into_iter().map(|user| user.name).collect())
+        Ok(self.all().await?.iter().map(|user| user.name.clone()).collect())
     }
 
     /// What `name` must do to enter. Fails if nobody may.
@@ -113,7 +133,7 @@ impl Auth {
         if name == LOCAL_USER && self.token.is(password) {
             return Ok(());
         }
-        let found = users.into_iter().find(|user| user.name == name).map(|user| user.verifier);
+        let found = users.iter().find(|user| user.name == name).map(|user| user.verifier.clone());
         let key = self.token.fingerprint(&[name, found.as_deref().unwrap_or_default(), password]);
         if self.known.lock().contains(&key) {
             return Ok(());
@@ -142,7 +162,7 @@ fn no_users() -> Error {
         Persona::User,
         "nobody may enter: this server is open to other machines and has no users; add one with `henge user add`",
     )
-    .with_sqlstate("28000")
+    .with_sqlstate(NO_USERS)
 }
 
 pub(crate) fn wrong_password(name: &str) -> Error {
@@ -166,13 +186,17 @@ mod tests {
         }
     }
 
-    fn auth(users: &[(&str, &str)], trusts: bool) -> Auth {
-        let user = |(name, password): &(&str, &str)| UserRecord {
-            name: (*name).to_string(),
+    fn user(name: &str, password: &str) -> UserRecord {
+        UserRecord {
+            name: name.to_string(),
             verifier: make_verifier(password).unwrap(),
             created: Timestamp::from_millis(0),
-        };
-        Auth::new(Arc::new(Known(users.iter().map(user).collect())), trusts).unwrap()
+        }
+    }
+
+    fn auth(users: &[(&str, &str)], trusts: bool) -> Auth {
+        let users = users.iter().map(|(name, password)| user(name, password)).collect();
+        Auth::new(Arc::new(Known(users)), trusts).unwrap()
     }
 
     #[tokio::test]
@@ -197,6 +221,35 @@ mod tests {
                 assert_eq!(auth.check(name, password).await.unwrap_err().sqlstate(), Some("28P01"), "{name}");
             }
         }
+    }
+
+    /// Counts how often it is asked; away from the second time on.
+    #[derive(Debug, Default)]
+    struct Away(std::sync::atomic::AtomicUsize);
+
+    #[async_trait]
+    impl Users for Away {
+        async fn all(&self) -> Result<Vec<UserRecord>> {
+            match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Known(vec![user("amy", "sesame")]).all().await,
+                _ => Err(Error::new(Category::ServiceUnavailable, Persona::Operator, "away").retryable(true)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_at_once_are_one_question_and_a_database_that_is_away_closes_no_door() {
+        let users = Arc::new(Away::default());
+        let auth = Auth::new(Arc::clone(&users) as _, true).unwrap();
+        for _ in 0..100 {
+            assert!(matches!(auth.entry("amy").await, Ok(Entry::Password(_))));
+        }
+        assert_eq!(users.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+        if let Some((read, _)) = auth.last.lock().await.as_mut() {
+            *read -= FRESH;
+        }
+        assert!(!auth.is_open().await.unwrap());
+        assert_eq!(users.0.load(std::sync::atomic::Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

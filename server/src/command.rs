@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use henge_catalog::database::{Holder, Opening};
 use henge_catalog::{Database, DatabaseBuilder};
+use henge_engine::session::STACK_BYTES;
 use henge_engine::{Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
@@ -135,6 +136,7 @@ impl Runtimes {
             let mut builder = Builder::new_multi_thread();
             builder
                 .worker_threads(threads)
+                .thread_stack_size(STACK_BYTES)
                 .thread_name(name.to_string())
                 .enable_all()
                 .build()

@@ -18,6 +18,8 @@ mod encode;
 mod error;
 mod extended;
 mod frontend;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod listener;
 mod parameter;
 mod password;

@@ -54,6 +54,16 @@ impl Database {
         if answer == order { Ok(()) } else { Err(format!("{answer} instead of {order}").into()) }
     }
 
+    /// Host, port and password, for clients that take them apart.
+    pub fn place(&self) -> Result<(String, String, String), Failed> {
+        let (_, rest) = self.url.split_once("://").ok_or("a URL without a scheme")?;
+        let parts: Vec<&str> = rest.split([':', '@', '/']).collect();
+        match parts.as_slice() {
+            [_, password, host, port, ..] => Ok(((*host).to_owned(), (*port).to_owned(), (*password).to_owned())),
+            _ => Err(format!("{} is not understood", self.url).into()),
+        }
+    }
+
     /// What the database's own client prints, fields with tabs between them.
     pub fn sql(&self, sql: &str) -> Result<String, Failed> {
         let mut command;

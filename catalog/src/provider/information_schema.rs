@@ -1,94 +1,45 @@
+//! `information_schema`, as PostgreSQL has it: what a session's catalog holds, types by PostgreSQL's names. Druid's columns
+//! (`is_joinable`, `is_broadcast`, `jdbc_type`) stand at the end. Tables of what there is none of here (keys, sequences, triggers)
+//! are there and empty; those that would be incomplete (`routines`, `role_table_grants`) are not there.
+
+mod describe;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::logical_expr::TableType;
-use henge_engine::session::{CATALOG, error_from_datafusion};
+use henge_engine::session::{CATALOG, TEMPORARY_SCHEMA, error_from_datafusion};
 use henge_engine::{Error, Result};
 
-use super::{HengeCatalog, INFORMATION_SCHEMA, SystemRows, SystemSchema};
+use self::describe::describe;
+use super::{INFORMATION_SCHEMA, SystemRows, SystemSchema};
 
-/// `information_schema`, as PostgreSQL has it: what a session's catalog holds, types by PostgreSQL's names. Druid's
-/// columns (`is_joinable`, `is_broadcast`, `jdbc_type`) stand at the end.
-pub(super) fn schema(catalog: &HengeCatalog) -> Arc<dyn SchemaProvider> {
-    let rows = |table| Arc::new(Rows { catalog: catalog.clone(), table }) as Arc<dyn SystemRows>;
-    Arc::new(SystemSchema::new([
-        ("schemata", rows(Table::Schemata)),
-        ("tables", rows(Table::Tables)),
-        ("columns", rows(Table::Columns)),
-    ]))
-}
+/// Name of a table, `|`, and its columns as PostgreSQL 15 has them; numbers with `#`.
+const TABLES: &str = include_str!("information_schema/tables.txt");
 
-#[derive(Clone, Copy, Debug)]
-enum Table {
-    Schemata,
-    Tables,
-    Columns,
+/// The schema that tells of `catalog`, itself included.
+pub fn information_schema(catalog: &Arc<dyn CatalogProvider>) -> Arc<dyn SchemaProvider> {
+    let tables = TABLES.lines().filter_map(|line| line.split_once('|'));
+    Arc::new(SystemSchema::new(tables.map(|(table, columns)| {
+        let rows = Rows { catalog: Arc::clone(catalog), table, columns };
+        (table, Arc::new(rows) as Arc<dyn SystemRows>)
+    })))
 }
 
 #[derive(Debug)]
 struct Rows {
-    catalog: HengeCatalog,
-    table: Table,
+    catalog: Arc<dyn CatalogProvider>,
+    table: &'static str,
+    columns: &'static str,
 }
-
-/// A column of `information_schema`: its name, and whether it is a number.
-type ColumnOf = (&'static str, bool);
-
-const SCHEMATA: &[ColumnOf] = &[
-    ("catalog_name", false),
-    ("schema_name", false),
-    ("schema_owner", false),
-    ("default_character_set_catalog", false),
-    ("default_character_set_schema", false),
-    ("default_character_set_name", false),
-    ("sql_path", false),
-];
-
-const TABLES: &[ColumnOf] = &[
-    ("table_catalog", false),
-    ("table_schema", false),
-    ("table_name", false),
-    ("table_type", false),
-    ("is_insertable_into", false),
-    ("is_typed", false),
-    ("is_joinable", false),
-    ("is_broadcast", false),
-];
-
-const COLUMNS: &[ColumnOf] = &[
-    ("table_catalog", false),
-    ("table_schema", false),
-    ("table_name", false),
-    ("column_name", false),
-    ("ordinal_position", true),
-    ("column_default", false),
-    ("is_nullable", false),
-    ("data_type", false),
-    ("character_maximum_length", true),
-    ("character_octet_length", true),
-    ("numeric_precision", true),
-    ("numeric_precision_radix", true),
-    ("numeric_scale", true),
-    ("datetime_precision", true),
-    ("character_set_name", false),
-    ("collation_name", false),
-    ("udt_catalog", false),
-    ("udt_schema", false),
-    ("udt_name", false),
-    ("is_identity", false),
-    ("is_generated", false),
-    ("is_updatable", false),
-    ("jdbc_type", true),
-];
 
 /// A value of a row.
 enum Cell {
     Text(String),
     Number(i32),
-    Null,
 }
 
 impl Cell {
@@ -107,64 +58,67 @@ impl From<&str> for Cell {
     }
 }
 
-impl From<Option<i32>> for Cell {
-    fn from(number: Option<i32>) -> Self {
-        number.map_or(Self::Null, Self::Number)
+impl From<bool> for Cell {
+    fn from(truth: bool) -> Self {
+        Self::from(if truth { "YES" } else { "NO" })
     }
 }
 
-fn yes_or_no(value: bool) -> Cell {
-    Cell::from(if value { "YES" } else { "NO" })
-}
+/// A row by column names. Columns it does not name are null.
+type Row = Vec<(&'static str, Cell)>;
+
+/// A table with its schema and name.
+type Named = (String, String, Arc<dyn TableProvider>);
 
 #[async_trait]
 impl SystemRows for Rows {
     fn schema(&self) -> SchemaRef {
-        let fields = self.columns().iter().map(|(name, is_number)| {
-            Field::new(*name, if *is_number { DataType::Int32 } else { DataType::Utf8View }, true)
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        let field = |column: &str| match column.strip_suffix('#') {
+            Some(name) => Field::new(name, DataType::Int32, true),
+            None => Field::new(column, DataType::Utf8View, true),
+        };
+        Arc::new(Schema::new(self.columns.split(' ').map(field).collect::<Vec<_>>()))
     }
 
     async fn rows(&self) -> Result<RecordBatch> {
-        let rows = match self.table {
-            Table::Schemata => self.schemata(),
-            Table::Tables => self.tables().await?,
-            Table::Columns => self.all_columns().await?,
-        };
-        let columns = self.columns().iter().enumerate().map(|(index, (_, is_number))| -> ArrayRef {
-            let cells = rows.iter().map(|row| &row[index]);
-            if *is_number {
-                Arc::new(cells.map(Cell::number).collect::<Int32Array>())
-            } else {
-                Arc::new(cells.map(Cell::text).collect::<StringViewArray>())
+        let rows = self.cells().await?;
+        let schema = self.schema();
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            let cells = rows.iter().map(|row| row.iter().find(|(name, _)| name == field.name()).map(|(_, cell)| cell));
+            match field.data_type() {
+                DataType::Int32 => Arc::new(cells.map(|cell| cell.and_then(Cell::number)).collect::<Int32Array>()),
+                _ => Arc::new(cells.map(|cell| cell.and_then(Cell::text)).collect::<StringViewArray>()),
             }
         });
-        RecordBatch::try_new(self.schema(), columns.collect())
+        let columns = columns.collect();
+        RecordBatch::try_new(schema, columns)
             .map_err(|error| Error::defensive("rows of information_schema do not fit").with_source(error))
     }
 }
 
 impl Rows {
-    fn columns(&self) -> &'static [ColumnOf] {
-        match self.table {
-            Table::Schemata => SCHEMATA,
-            Table::Tables => TABLES,
-            Table::Columns => COLUMNS,
-        }
+    async fn cells(&self) -> Result<Vec<Row>> {
+        Ok(match self.table {
+            "schemata" => self.schemata(),
+            "tables" => self.tables().await?.iter().map(table_row).collect(),
+            "columns" => self.tables().await?.iter().flat_map(column_rows).collect(),
+            "table_privileges" => self.tables().await?.iter().map(privilege_row).collect(),
+            "views" => self.tables().await?.iter().filter(|table| is_view(table)).map(view_row).collect(),
+            "information_schema_catalog_name" => vec![vec![("catalog_name", CATALOG.into())]],
+            "character_sets" => vec![character_set()],
+            _ => Vec::new(),
+        })
     }
 
-    fn schemata(&self) -> Vec<Vec<Cell>> {
-        use datafusion::catalog::CatalogProvider;
+    fn schemata(&self) -> Vec<Row> {
         let row = |name: String| {
-            vec![CATALOG.into(), Cell::Text(name), CATALOG.into(), Cell::Null, Cell::Null, Cell::Null, Cell::Null]
+            vec![("catalog_name", CATALOG.into()), ("schema_name", Cell::Text(name)), ("schema_owner", CATALOG.into())]
         };
         self.catalog.schema_names().into_iter().map(row).collect()
     }
 
-    /// Every table, with its schema's name, in the order of both. Tables that vanish meanwhile are left out.
-    async fn all_tables(&self) -> Result<Vec<(String, String, Arc<dyn TableProvider>)>> {
-        use datafusion::catalog::CatalogProvider;
+    /// Every table, in the order of schemas and names. Tables that vanish meanwhile are left out.
+    async fn tables(&self) -> Result<Vec<Named>> {
         let mut found = Vec::new();
         for schema_name in self.catalog.schema_names() {
             let Some(schema) = self.catalog.schema(&schema_name) else { continue };
@@ -178,110 +132,112 @@ impl Rows {
         }
         Ok(found)
     }
-
-    async fn tables(&self) -> Result<Vec<Vec<Cell>>> {
-        let row = |(schema, name, table): (String, String, Arc<dyn TableProvider>)| {
-            let is_system = schema == INFORMATION_SCHEMA || table.table_type() != TableType::Base;
-            vec![
-                CATALOG.into(),
-                Cell::Text(schema),
-                Cell::Text(name),
-                Cell::from(if is_system { "VIEW" } else { "BASE TABLE" }),
-                yes_or_no(false),
-                yes_or_no(false),
-                yes_or_no(false),
-                yes_or_no(false),
-            ]
-        };
-        Ok(self.all_tables().await?.into_iter().map(row).collect())
-    }
-
-    async fn all_columns(&self) -> Result<Vec<Vec<Cell>>> {
-        let mut rows = Vec::new();
-        for (schema, name, table) in self.all_tables().await? {
-            for (position, field) in (1..).zip(table.schema().fields()) {
-                rows.push(column_row(&schema, &name, position, field));
-            }
-        }
-        Ok(rows)
-    }
 }
 
-fn column_row(schema: &str, table: &str, position: i32, field: &Field) -> Vec<Cell> {
-    let described = describe(field.data_type());
-    let is_time = matches!(field.data_type(), DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_));
+fn is_view((schema, _, table): &Named) -> bool {
+    schema == INFORMATION_SCHEMA || table.table_type() != TableType::Base
+}
+
+fn of_table((schema, name, _): &Named) -> Row {
     vec![
-        CATALOG.into(),
-        schema.into(),
-        table.into(),
-        field.name().as_str().into(),
-        Cell::Number(position),
-        Cell::Null,
-        yes_or_no(field.is_nullable()),
-        described.data_type.into(),
-        Cell::Null,
-        Cell::Null,
-        described.precision.map(|(digits, _)| digits).into(),
-        described.precision.map(|(_, radix)| radix).into(),
-        described.precision.filter(|_| described.is_integer).map(|_| 0).into(),
-        is_time.then_some(if matches!(field.data_type(), DataType::Timestamp(..)) { 3 } else { 6 }).into(),
-        Cell::Null,
-        Cell::Null,
-        CATALOG.into(),
-        "pg_catalog".into(),
-        described.udt_name.into(),
-        yes_or_no(false),
-        "NEVER".into(),
-        yes_or_no(false),
-        Cell::Number(described.jdbc_type),
+        ("table_catalog", CATALOG.into()),
+        ("table_schema", schema.as_str().into()),
+        ("table_name", name.as_str().into()),
     ]
 }
 
-/// What PostgreSQL says of a type.
-struct Described {
-    data_type: &'static str,
-    udt_name: &'static str,
-    /// Digits and their base.
-    precision: Option<(i32, i32)>,
-    is_integer: bool,
-    /// As in `java.sql.Types`.
-    jdbc_type: i32,
-}
-
-fn describe(data_type: &DataType) -> Described {
-    let (data_type, udt_name, precision, is_integer, jdbc_type) = match data_type {
-        DataType::Boolean => ("boolean", "bool", None, false, 16),
-        DataType::Int8 | DataType::Int16 | DataType::UInt8 => ("smallint", "int2", Some((16, 2)), true, 5),
-        DataType::Int32 | DataType::UInt16 => ("integer", "int4", Some((32, 2)), true, 4),
-        DataType::Int64 | DataType::UInt32 => ("bigint", "int8", Some((64, 2)), true, -5),
-        DataType::Float16 | DataType::Float32 => ("real", "float4", Some((24, 2)), false, 7),
-        DataType::Float64 => ("double precision", "float8", Some((53, 2)), false, 8),
-        DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::UInt64 => {
-            ("numeric", "numeric", None, false, 2)
-        }
-        DataType::Date32 | DataType::Date64 => ("date", "date", None, false, 91),
-        DataType::Timestamp(_, None) => ("timestamp without time zone", "timestamp", None, false, 93),
-        DataType::Timestamp(_, Some(_)) => ("timestamp with time zone", "timestamptz", None, false, 2014),
-        DataType::Time32(_) | DataType::Time64(_) => ("time without time zone", "time", None, false, 92),
-        DataType::Interval(_) | DataType::Duration(_) => ("interval", "interval", None, false, 1111),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => ("bytea", "bytea", None, false, -2),
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            ("ARRAY", array_of(item.data_type()), None, false, 2003)
-        }
-        _ => ("text", "text", None, false, 12),
+fn table_row(table: &Named) -> Row {
+    let kind = match () {
+        () if is_view(table) => "VIEW",
+        () if table.0 == TEMPORARY_SCHEMA => "LOCAL TEMPORARY",
+        () => "BASE TABLE",
     };
-    Described { data_type, udt_name, precision, is_integer, jdbc_type }
+    let mut row = of_table(table);
+    row.extend([
+        ("table_type", Cell::from(kind)),
+        ("is_insertable_into", (kind == "LOCAL TEMPORARY").into()),
+        ("is_typed", false.into()),
+        ("is_joinable", false.into()),
+        ("is_broadcast", false.into()),
+    ]);
+    row
 }
 
-fn array_of(item: &DataType) -> &'static str {
-    match describe(item).udt_name {
-        "bool" => "_bool",
-        "int2" => "_int2",
-        "int4" => "_int4",
-        "int8" => "_int8",
-        "float4" => "_float4",
-        "float8" => "_float8",
-        "timestamp" => "_timestamp",
-        _ => "_text",
+fn view_row(table: &Named) -> Row {
+    let mut row = of_table(table);
+    row.extend(table.2.get_table_definition().map(|text| ("view_definition", Cell::from(text))));
+    row.extend([
+        ("check_option", Cell::from("NONE")),
+        ("is_updatable", false.into()),
+        ("is_insertable_into", false.into()),
+        ("is_trigger_updatable", false.into()),
+        ("is_trigger_deletable", false.into()),
+        ("is_trigger_insertable_into", false.into()),
+    ]);
+    row
+}
+
+/// Whoever may log in may read everything.
+fn privilege_row(table: &Named) -> Row {
+    let mut row = of_table(table);
+    row.extend([
+        ("grantor", Cell::from(CATALOG)),
+        ("grantee", "PUBLIC".into()),
+        ("privilege_type", "SELECT".into()),
+        ("is_grantable", false.into()),
+        ("with_hierarchy", true.into()),
+    ]);
+    row
+}
+
+fn character_set() -> Row {
+    vec![
+        ("character_set_name", "UTF8".into()),
+        ("character_repertoire", "UCS".into()),
+        ("form_of_use", "UTF8".into()),
+        ("default_collate_catalog", CATALOG.into()),
+        ("default_collate_schema", "pg_catalog".into()),
+        ("default_collate_name", "C".into()),
+    ]
+}
+
+fn column_rows(table: &Named) -> Vec<Row> {
+    let schema = table.2.schema();
+    let row = |(position, field): (i32, &Arc<Field>)| {
+        let mut row = of_table(table);
+        row.extend(column_row(position, field));
+        row
+    };
+    (1..).zip(schema.fields()).map(row).collect()
+}
+
+fn column_row(position: i32, field: &Field) -> Row {
+    let described = describe(field.data_type());
+    let decimals = match field.data_type() {
+        DataType::Timestamp(..) => Some(3),
+        DataType::Time32(_) | DataType::Time64(_) => Some(6),
+        _ => None,
+    };
+    let mut row = vec![
+        ("column_name", field.name().as_str().into()),
+        ("ordinal_position", Cell::Number(position)),
+        ("is_nullable", field.is_nullable().into()),
+        ("data_type", described.data_type.into()),
+        ("udt_catalog", CATALOG.into()),
+        ("udt_schema", "pg_catalog".into()),
+        ("udt_name", described.udt_name.into()),
+        ("dtd_identifier", Cell::Text(position.to_string())),
+        ("is_self_referencing", false.into()),
+        ("is_identity", false.into()),
+        ("identity_cycle", false.into()),
+        ("is_generated", "NEVER".into()),
+        ("is_updatable", false.into()),
+        ("jdbc_type", Cell::Number(described.jdbc_type)),
+    ];
+    if let Some((digits, radix)) = described.precision {
+        row.extend([("numeric_precision", Cell::Number(digits)), ("numeric_precision_radix", Cell::Number(radix))]);
     }
+    row.extend(described.is_integer.then_some(("numeric_scale", Cell::Number(0))));
+    row.extend(decimals.map(|decimals| ("datetime_precision", Cell::Number(decimals))));
+    row
 }

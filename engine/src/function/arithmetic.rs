@@ -61,14 +61,22 @@ struct Checked {
 impl Checked {
     /// The operator on these arguments, as DataFusion would have it.
     fn plain(&self, args: &[Expr]) -> Expr {
-        let operator = match (self.operation, args) {
-            (Operation::Negate, [arg, ..]) => return Expr::Negative(Box::new(arg.clone())),
-            (Operation::Add, _) => Operator::Plus,
-            (Operation::Subtract, _) => Operator::Minus,
-            (Operation::Multiply, _) => Operator::Multiply,
-            _ => Operator::Divide,
-        };
-        Expr::BinaryExpr(BinaryExpr::new(Box::new(args[0].clone()), operator, Box::new(args[1].clone())))
+        match (self.operator(), args) {
+            (Some(operator), [left, right]) => {
+                Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), operator, Box::new(right.clone())))
+            }
+            _ => Expr::Negative(Box::new(args[0].clone())),
+        }
+    }
+
+    fn operator(&self) -> Option<Operator> {
+        match self.operation {
+            Operation::Add => Some(Operator::Plus),
+            Operation::Subtract => Some(Operator::Minus),
+            Operation::Multiply => Some(Operator::Multiply),
+            Operation::Divide => Some(Operator::Divide),
+            Operation::Negate => None,
+        }
     }
 
     fn apply(&self, left: &dyn Datum, right: Option<&dyn Datum>) -> Result<ArrayRef, ArrowError> {
@@ -128,7 +136,11 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.plain(args).schema_name().to_string())
+        // As of the operator, but without a copy of what is below: names are asked for at every level of a long sum.
+        Ok(match (self.operator(), args) {
+            (Some(operator), [left, right]) => format!("{} {operator} {}", left.schema_name(), right.schema_name()),
+            _ => self.plain(args).schema_name().to_string(),
+        })
     }
 
     fn signature(&self) -> &Signature {

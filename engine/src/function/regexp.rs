@@ -1,6 +1,6 @@
 //! Parts of a text by a regular expression: `regexp_substr`, `regexp_split_to_array`, `substring(text FROM pattern)`.
 
-use arrow::array::StringArray;
+use arrow::array::{ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Result, ScalarValue};
@@ -32,6 +32,16 @@ pub(super) fn all() -> Vec<ScalarUDF> {
                 Ok(split_by(patterns.get(text(&values[1]), flags)?, text(&values[0])))
             })
         }),
+        // `regexp_matches`, which gives a row for each.
+        by_row("henge_regexp_matches", split, DataType::new_list(DataType::new_list(TEXT, true), true), || {
+            let mut patterns = Patterns::default();
+            Box::new(move |values| {
+                let flags = values.get(2).map_or("", text);
+                let all = flags.contains('g');
+                let flags = flags.replace('g', "");
+                Ok(matches(patterns.get(text(&values[1]), &flags)?, text(&values[0]), all))
+            })
+        }),
         by_row("regexp_substr", substr, TEXT, || {
             let mut patterns = Patterns::default();
             Box::new(move |values| {
@@ -41,6 +51,24 @@ pub(super) fn all() -> Vec<ScalarUDF> {
             })
         }),
     ]
+}
+
+/// Of the first match, or of all, what its groups hold; of a pattern without groups the match itself.
+fn matches(regex: &Regex, text: &str, all: bool) -> ScalarValue {
+    let groups = |found: regex::Captures<'_>| {
+        let first = usize::from(found.len() > 1);
+        let parts = found.iter().skip(first).map(|part| part.map(|part| part.as_str().to_string()));
+        Arc::new(StringArray::from_iter(parts)) as ArrayRef
+    };
+    let found: Vec<ArrayRef> = regex.captures_iter(text).take(if all { usize::MAX } else { 1 }).map(groups).collect();
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for groups in &found {
+        for part in groups.as_string::<i32>() {
+            lists.values().append_option(part);
+        }
+        lists.append(true);
+    }
+    SingleRowListArrayBuilder::new(Arc::new(lists.finish())).build_list_scalar()
 }
 
 /// The last pattern, which mostly is the next one too.

@@ -230,11 +230,20 @@ pub(super) fn syntax_error(error: ParserError) -> Error {
         }
     };
     let (words, position) = split_position(&message);
-    let error =
-        Error::invalid_input(format!("syntax error: {}", lower_first(words.to_string()))).with_sqlstate("42601");
+    let error = Error::invalid_input(syntax_words(words)).with_sqlstate("42601");
     match position {
         Some(position) => error.at(position),
         None => error,
+    }
+}
+
+/// `Expected: x, found: y` as PostgreSQL begins it, which tools read.
+fn syntax_words(words: &str) -> String {
+    let parts = words.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: "));
+    match parts {
+        Some((expected, "EOF")) => format!("syntax error at end of input: expected {expected}"),
+        Some((expected, found)) => format!("syntax error at or near `{found}`: expected {expected}"),
+        None => format!("syntax error: {}", lower_first(words.to_string())),
     }
 }
 

@@ -1,19 +1,24 @@
 //! PostgreSQL's and Druid's spellings that DataFusion's planner does not take, rewritten in the syntax tree.
 
+mod rows;
+mod subquery;
+
 use std::ops::ControlFlow;
 
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Statement, TableFactor, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Select, SetExpr, Statement, TableFactor, UnaryOperator, Value,
+    VisitMut, VisitorMut,
 };
 
 use super::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
 
-pub(super) fn rewrite(statement: &mut Statement, settings: &HengeOptions) -> Result<()> {
-    match statement.visit(&mut Rewrite { settings }) {
+/// Rewrites a statement of a session that knows the functions of `state`.
+pub(super) fn rewrite(statement: &mut Statement, settings: &HengeOptions, state: &SessionState) -> Result<()> {
+    match statement.visit(&mut Rewrite { settings, state }) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -21,12 +26,15 @@ pub(super) fn rewrite(statement: &mut Statement, settings: &HengeOptions) -> Res
 
 struct Rewrite<'a> {
     settings: &'a HengeOptions,
+    state: &'a SessionState,
 }
 
 impl VisitorMut for Rewrite<'_> {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
+        whole_table(query);
+        subquery::in_order(query);
         match fetch_first(query) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(Box::new(error)),
@@ -40,8 +48,19 @@ impl VisitorMut for Rewrite<'_> {
                 let error = Error::unsupported("`TABLESAMPLE` is not supported; use `WHERE random() < 0.1`");
                 ControlFlow::Break(Box::new(error.with_sqlstate("0A000")))
             }
-            _ => ControlFlow::Continue(()),
+            table => {
+                rows::from_function(table, self.state);
+                ControlFlow::Continue(())
+            }
         }
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
+        for item in &mut select.projection {
+            rows::keep_label(item);
+            subquery::in_list(item);
+        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
@@ -76,15 +95,43 @@ impl Rewrite<'_> {
                 round_literal(inner);
             }
             Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => hexadecimal(inner)?,
-            Expr::Function(function) => {
-                function_call(function)?;
-                if self.settings.approximate_count_distinct {
-                    count_approximately(function);
+            Expr::Function(function) if rows::is_set(function) => *expr = rows::unnested(function),
+            Expr::Function(function) if self.settings.dialect == SqlDialect::PostgreSql => {
+                match rows::seconds_of(function).cloned() {
+                    Some(time) => *expr = rows::extract_seconds(time),
+                    None => self.function(function)?,
                 }
             }
+            Expr::Function(function) => self.function(function)?,
             _ => {}
         }
         Ok(())
+    }
+
+    fn function(&self, function: &mut Function) -> Result<()> {
+        function_call(function)?;
+        if self.settings.approximate_count_distinct {
+            count_approximately(function);
+        }
+        Ok(())
+    }
+}
+
+/// `TABLE t` is `SELECT * FROM t`.
+fn whole_table(query: &mut Query) {
+    let SetExpr::Table(table) = query.body.as_ref() else { return };
+    let names = [&table.schema_name, &table.table_name].into_iter().flatten();
+    let names: Vec<String> = names.map(|name| Ident::with_quote('"', name).to_string()).collect();
+    if let Some(select) = select_of(&format!("SELECT * FROM {}", names.join("."))) {
+        *query.body = select;
+    }
+}
+
+/// A query of our own as a syntax tree.
+fn select_of(sql: &str) -> Option<SetExpr> {
+    match super::statement::parse(sql).ok()?.pop()? {
+        Statement::Query(query) => Some(*query.body),
+        _ => None,
     }
 }
 

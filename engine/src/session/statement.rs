@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
+use super::depth;
 use super::error::syntax_error;
 use crate::error::{Category, Error, Persona, Result};
 
@@ -17,6 +18,7 @@ const RECURSION_LIMIT: usize = 128;
 pub(super) fn parse(sql: &str) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| syntax_error(error.into()))?;
+    depth::check(tokens.iter().map(|token| &token.token))?;
     Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .with_tokens_with_locations(without_plan_for(tokens))

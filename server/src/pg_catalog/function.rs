@@ -127,6 +127,7 @@ pub(super) fn all(schemas: &Arc<dyn CatalogProvider>, facts: &Facts) -> Vec<Scal
         format_type(),
         worded("quote_ident", DataType::Utf8, |text| quote_ident(text).into()),
         worded("quote_literal", DataType::Utf8, |text| format!("'{}'", text.replace('\'', "''")).into()),
+        quote_nullable(),
         worded(REGTYPE_OID, DataType::Int64, |name| ScalarValue::Int64(number_of_type(name))),
         worded(TO_REGTYPE_NAME, DataType::Utf8, |name| ScalarValue::Utf8(type_name(name))),
         worded(REGPROC_OID, DataType::Int64, |name| ScalarValue::Int64(number_of_routine(name))),
@@ -212,6 +213,17 @@ fn quote_ident(name: &str) -> String {
     let plain = name.starts_with(|char: char| char.is_ascii_lowercase() || char == '_')
         && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// As `quote_literal`, but of null the word.
+fn quote_nullable() -> ScalarUDF {
+    CatalogFunction::new("quote_nullable", DataType::Utf8, |arguments, rows| {
+        let quoted =
+            |text: Option<String>| text.map_or("NULL".to_string(), |text| format!("'{}'", text.replace('\'', "''")));
+        let quoted = texts(arguments, 0, rows)?.into_iter().map(quoted).map(Some);
+        Ok(ColumnarValue::Array(Arc::new(quoted.collect::<StringArray>())))
+    })
+    .into()
 }
 
 fn size_pretty(bytes: i64) -> String {

@@ -1,126 +1,29 @@
-//! PostgreSQL's keywords that are not the standard's, as `pg_get_keywords` gives them to drivers.
+//! PostgreSQL's keywords, as `pg_get_keywords` gives them.
 
 use super::column::Row;
 
-/// Words that cannot be names of columns or tables without quotes.
-const RESERVED: &[&str] = &[
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "both",
-    "case",
-    "cast",
-    "check",
-    "collate",
-    "column",
-    "constraint",
-    "create",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "false",
-    "fetch",
-    "for",
-    "foreign",
-    "from",
-    "grant",
-    "group",
-    "having",
-    "in",
-    "initially",
-    "intersect",
-    "into",
-    "lateral",
-    "leading",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "not",
-    "null",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "placing",
-    "primary",
-    "references",
-    "returning",
-    "select",
-    "session_user",
-    "some",
-    "symmetric",
-    "table",
-    "then",
-    "to",
-    "trailing",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "variadic",
-    "when",
-    "where",
-    "window",
-    "with",
-];
-
-/// Words that cannot be names of functions or types without quotes.
-const OF_FUNCTIONS: &[&str] = &[
-    "authorization",
-    "binary",
-    "collation",
-    "concurrently",
-    "cross",
-    "current_schema",
-    "freeze",
-    "full",
-    "ilike",
-    "inner",
-    "is",
-    "isnull",
-    "join",
-    "left",
-    "like",
-    "natural",
-    "notnull",
-    "outer",
-    "overlaps",
-    "right",
-    "similar",
-    "tablesample",
-    "verbose",
-];
+/// A word, its category, and `b` if it can be an alias without `AS`; as PostgreSQL 15 has them.
+const KEYWORDS: &str = include_str!("keywords.txt");
 
 pub(super) fn rows() -> Vec<Row> {
-    let row = |code: &'static str, words: &'static str| {
-        move |word: &&'static str| -> Row {
-            vec![
-                ("word", (*word).into()),
-                ("catcode", code.into()),
-                ("barelabel", true.into()),
-                ("catdesc", words.into()),
-            ]
-        }
+    KEYWORDS.lines().filter_map(row).collect()
+}
+
+fn row(line: &'static str) -> Option<Row> {
+    let mut words = line.split(' ');
+    let (word, category, label) = (words.next()?, words.next()?, words.next()?);
+    let described = match category {
+        "U" => "unreserved",
+        "C" => "unreserved (cannot be function or type name)",
+        "T" => "reserved (can be function or type name)",
+        _ => "reserved",
     };
-    let reserved = RESERVED.iter().map(row("R", "reserved"));
-    reserved.chain(OF_FUNCTIONS.iter().map(row("T", "reserved (can be function or type name)"))).collect()
+    let is_bare = label == "b";
+    Some(vec![
+        ("word", word.into()),
+        ("catcode", category.into()),
+        ("barelabel", is_bare.into()),
+        ("catdesc", described.into()),
+        ("baredesc", if is_bare { "can be bare label" } else { "requires AS" }.into()),
+    ])
 }

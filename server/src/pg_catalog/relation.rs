@@ -3,14 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
 use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use henge_catalog::provider::{INFORMATION_SCHEMA, information_schema};
 
 use super::routine::Routine;
 use super::{Facts, SCHEMA, column, row};
 
-/// `schemas` with `pg_catalog` beside them.
+/// `schemas` with `pg_catalog` beside them, and an `information_schema` that tells of both.
 pub(super) fn with_pg_catalog(
     schemas: Arc<dyn CatalogProvider>,
     facts: Facts,
@@ -20,6 +25,7 @@ pub(super) fn with_pg_catalog(
     Arc::new(WithPgCatalog { schemas, pg_catalog })
 }
 
+#[derive(Clone)]
 struct WithPgCatalog {
     schemas: Arc<dyn CatalogProvider>,
     pg_catalog: Arc<PgCatalog>,
@@ -37,11 +43,18 @@ impl CatalogProvider for WithPgCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        if name == SCHEMA { Some(Arc::clone(&self.pg_catalog) as _) } else { self.schemas.schema(name) }
+        match name {
+            SCHEMA => Some(Arc::clone(&self.pg_catalog) as _),
+            INFORMATION_SCHEMA => {
+                let all: Arc<dyn CatalogProvider> = Arc::new(self.clone());
+                Some(information_schema(&all))
+            }
+            name => self.schemas.schema(name),
+        }
     }
 }
 
-/// Tables over the schemas as they are when a table is asked for.
+/// Tables over the schemas as they are when a table is read.
 struct PgCatalog {
     schemas: Arc<dyn CatalogProvider>,
     facts: Facts,
@@ -57,17 +70,60 @@ impl fmt::Debug for PgCatalog {
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        column::table_names().map(str::to_string).collect()
+        // A function, which is a table here.
+        column::table_names().filter(|name| *name != "pg_get_keywords").map(str::to_string).collect()
     }
 
     async fn table(&self, name: &str) -> PlanResult<Option<Arc<dyn TableProvider>>> {
-        let Some(schema) = column::schema(name) else { return Ok(None) };
-        let rows = row::rows(name, &self.schemas, &self.facts, &self.routines).await?;
-        let batch = column::batch(&schema, &rows)?;
-        Ok(Some(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?)))
+        let Some(columns) = column::schema(name) else { return Ok(None) };
+        Ok(Some(Arc::new(CatalogTable {
+            name: name.to_string(),
+            columns,
+            schemas: Arc::clone(&self.schemas),
+            facts: self.facts.clone(),
+            routines: Arc::clone(&self.routines),
+        })))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         column::schema(name).is_some()
+    }
+}
+
+/// One table; its rows are made when it is read, so that naming it costs nothing.
+struct CatalogTable {
+    name: String,
+    columns: SchemaRef,
+    schemas: Arc<dyn CatalogProvider>,
+    facts: Facts,
+    routines: Arc<Vec<Routine>>,
+}
+
+impl fmt::Debug for CatalogTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for CatalogTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.columns)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let rows = row::rows(&self.name, &self.schemas, &self.facts, &self.routines).await?;
+        let batch = column::batch(&self.columns, &rows)?;
+        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?)
     }
 }

@@ -4,7 +4,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::Volatility;
 
 use super::column::Row;
-use super::oid;
+use super::{oid, types};
 
 /// Number of the type `any`, which stands for what depends on the arguments.
 const ANY: i64 = 2276;
@@ -19,7 +19,7 @@ pub(super) struct Routine {
     volatility: Volatility,
 }
 
-/// Every function of a session, but those that have no name for people.
+/// Every function of a session, but those that have no name for people; and those behind its types.
 pub(super) fn all(state: &SessionState) -> Vec<Routine> {
     let scalar = state.scalar_functions().iter().map(|(name, function)| (name, "f", function.signature().volatility));
     let aggregate =
@@ -32,6 +32,12 @@ pub(super) fn all(state: &SessionState) -> Vec<Routine> {
         .filter(|(name, ..)| is_for_people(name) && !name.starts_with("henge_"))
         .map(|(name, kind, volatility)| Routine { name: name.clone(), kind, volatility })
         .collect();
+    // By which types are read and written: drivers tell arrays by `array_recv`.
+    all.extend(types::function_names().filter(|name| is_for_people(name)).map(|name| Routine {
+        name: name.to_string(),
+        kind: "f",
+        volatility: Volatility::Immutable,
+    }));
     all.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
     all
 }

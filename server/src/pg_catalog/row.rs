@@ -121,7 +121,8 @@ fn class(relation: &Relation, facts: &Facts) -> Row {
         ("relam", if relation.kind == "r" { oid::HEAP } else { 0 }.into()),
         ("relfilenode", 0.into()),
         ("reltablespace", 0.into()),
-        ("relpages", extent.map_or(0, |extent| (extent.bytes / 8_192) as i64).into()),
+        // Rows lie in no pages here: who is told of some reads them one by one, by `ctid`.
+        ("relpages", 0.into()),
         // Where they are not known, as in PostgreSQL before the first ANALYZE.
         ("reltuples", extent.map_or(-1, |extent| extent.rows as i64).into()),
         ("relallvisible", 0.into()),

@@ -4,12 +4,18 @@
 //! settings, cursors, prepared statements, COPY) is recognised here by its first words, since only the connection can
 //! do it.
 
+mod copy;
+mod reader;
+
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use henge_engine::error::Position;
 use henge_engine::{Error, Result};
+
+use self::copy::copy;
+use self::reader::{Places, Reader};
 
 /// One statement of a text.
 #[derive(Clone, Debug)]
@@ -138,124 +144,6 @@ fn piece(text: &str, tokens: &[TokenWithSpan], range: Range<(usize, usize)>) -> 
     let sql = text[start.0..end.0].to_string();
     let reader = Reader { text, tokens, at: 0 };
     Ok(Piece { sql, offset: start.1, command: command(reader)? })
-}
-
-/// Byte and character offsets of lines and columns; asked in ascending order, so each character is passed once.
-struct Places<'a> {
-    rest: std::iter::Peekable<std::str::CharIndices<'a>>,
-    length: usize,
-    line: u64,
-    column: u64,
-    chars: usize,
-}
-
-impl<'a> Places<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { rest: text.char_indices().peekable(), length: text.len(), line: 1, column: 1, chars: 0 }
-    }
-
-    fn range(&mut self, start: Location, end: Location) -> Range<(usize, usize)> {
-        self.find(start)..self.find(end)
-    }
-
-    fn find(&mut self, place: Location) -> (usize, usize) {
-        while (self.line, self.column) < (place.line, place.column) {
-            let Some((_, char)) = self.rest.next() else { break };
-            self.chars += 1;
-            (self.line, self.column) = if char == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
-        }
-        (self.rest.peek().map_or(self.length, |(byte, _)| *byte), self.chars)
-    }
-}
-
-/// The words of one statement.
-struct Reader<'a> {
-    text: &'a str,
-    tokens: &'a [TokenWithSpan],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<&'a Token> {
-        self.tokens.get(self.at).map(|token| &token.token)
-    }
-
-    fn next(&mut self) -> Option<&'a Token> {
-        let token = self.peek()?;
-        self.at += 1;
-        Some(token)
-    }
-
-    fn is(&self, word: &str) -> bool {
-        matches!(self.peek(), Some(Token::Word(found)) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
-    }
-
-    /// Steps over `word` if it is next.
-    fn eat(&mut self, word: &str) -> bool {
-        let found = self.is(word);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn eat_any(&mut self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.eat(word))
-    }
-
-    /// A name, folded to lower case unless it is quoted.
-    fn name(&mut self) -> Result<String> {
-        match self.next() {
-            Some(Token::Word(word)) if word.quote_style.is_some() => Ok(word.value.clone()),
-            Some(Token::Word(word)) => Ok(word.value.to_lowercase()),
-            _ => Err(self.syntax_error()),
-        }
-    }
-
-    /// A setting's name, such as `datafusion.execution.batch_size`.
-    fn dotted_name(&mut self) -> Result<String> {
-        let mut name = self.name()?;
-        while self.peek() == Some(&Token::Period) {
-            self.at += 1;
-            name = format!("{name}.{}", self.name()?);
-        }
-        Ok(name)
-    }
-
-    /// Everything from here on, as it was written.
-    fn rest(&self) -> String {
-        let (Some(first), Some(last)) = (self.tokens.get(self.at), self.tokens.last()) else { return String::new() };
-        let range = Places::new(self.text).range(first.span.start, last.span.end);
-        self.text[range.start.0..range.end.0].to_string()
-    }
-
-    /// What is between the bracket that is next and the one that closes it.
-    fn bracketed(&mut self) -> Result<String> {
-        let from = self.at + 1;
-        let mut depth = 0;
-        while let Some(token) = self.next() {
-            depth += match token {
-                Token::LParen => 1,
-                Token::RParen => -1,
-                _ => 0,
-            };
-            if depth == 0 {
-                let inner = &self.tokens[from..self.at - 1];
-                return Ok(Reader { text: self.text, tokens: inner, at: 0 }.rest());
-            }
-        }
-        Err(self.syntax_error())
-    }
-
-    fn syntax_error(&self) -> Error {
-        let error = Error::invalid_input(match self.tokens.get(self.at.saturating_sub(1)) {
-            Some(token) => format!("syntax error at or near \"{}\"", token.token),
-            None => "syntax error at end of input".to_string(),
-        });
-        let place = self.tokens.get(self.at.saturating_sub(1)).or(self.tokens.last()).map(|token| token.span.start);
-        match place {
-            Some(place) => error.at(Position { line: place.line, column: place.column }).with_sqlstate("42601"),
-            None => error.with_sqlstate("42601"),
-        }
-    }
 }
 
 fn command(mut reader: Reader<'_>) -> Result<Command> {
@@ -444,94 +332,6 @@ fn fetch(reader: &mut Reader<'_>, moves: bool) -> Result<Command> {
     }
     reader.eat_any(&["FROM", "IN"]);
     Ok(Command::Fetch { name: reader.name()?, count, moves })
-}
-
-fn copy(reader: &mut Reader<'_>) -> Result<Command> {
-    let (query, table) = match reader.peek() {
-        Some(Token::LParen) => (reader.bracketed()?, String::new()),
-        _ => copied_table(reader)?,
-    };
-    if reader.eat("FROM") {
-        return copy_from(reader, query, table);
-    }
-    if !reader.eat("TO") {
-        reader.at += 1;
-        return Err(reader.syntax_error());
-    }
-    if !reader.eat("STDOUT") {
-        return Err(Error::new(
-            henge_engine::error::Category::Forbidden,
-            henge_engine::error::Persona::User,
-            "COPY TO a file or program is not allowed: it would write on the server; use COPY … TO STDOUT, or \\copy in psql",
-        ));
-    }
-    copy_options(reader, query)
-}
-
-fn copy_from(reader: &mut Reader<'_>, query: String, table: String) -> Result<Command> {
-    if table.is_empty() {
-        return Err(Error::invalid_input("COPY FROM takes a table, not a query").with_sqlstate("42601"));
-    }
-    if !reader.eat("STDIN") {
-        return Err(Error::new(
-            henge_engine::error::Category::Forbidden,
-            henge_engine::error::Persona::User,
-            "COPY FROM a file or program is not allowed: it would read on the server; use COPY … FROM STDIN, or \\copy in psql",
-        ));
-    }
-    let Command::Copy(Copy { query, format, header, delimiter, null }) = copy_options(reader, query)? else {
-        return Err(reader.syntax_error());
-    };
-    Ok(Command::CopyIn(CopyIn { query, table, format, header, delimiter, null }))
-}
-
-/// The query of what is copied, and the table's name as it was written.
-fn copied_table(reader: &mut Reader<'_>) -> Result<(String, String)> {
-    let start = reader.at;
-    reader.dotted_name()?;
-    let name = Reader { text: reader.text, tokens: &reader.tokens[start..reader.at], at: 0 }.rest();
-    let columns = if reader.peek() == Some(&Token::LParen) { reader.bracketed()? } else { "*".to_string() };
-    Ok((format!("SELECT {columns} FROM {name}"), name))
-}
-
-fn copy_options(reader: &mut Reader<'_>, query: String) -> Result<Command> {
-    let mut copy = Copy { query, format: CopyFormat::Text, header: false, delimiter: 0, null: String::new() };
-    let mut null = None;
-    while let Some(token) = reader.next() {
-        let Token::Word(word) = token else { continue };
-        match word.value.to_ascii_uppercase().as_str() {
-            "CSV" => copy.format = CopyFormat::Csv,
-            "BINARY" => copy.format = CopyFormat::Binary,
-            "HEADER" => copy.header = !reader.eat_any(&["FALSE", "OFF"]),
-            "DELIMITER" => {
-                reader.eat("AS");
-                copy.delimiter = single_byte(reader)?;
-            }
-            "NULL" => {
-                reader.eat("AS");
-                null = reader.next().map(text_of);
-            }
-            "QUOTE" | "ESCAPE" | "ENCODING" => reader.at += 1,
-            "WITH" | "FORMAT" | "TEXT" | "TRUE" | "ON" => {}
-            other => {
-                return Err(Error::unsupported(format!("COPY has no option `{other}` here")).with_sqlstate("0A000"));
-            }
-        }
-    }
-    let csv = copy.format == CopyFormat::Csv;
-    if copy.delimiter == 0 {
-        copy.delimiter = if csv { b',' } else { b'\t' };
-    }
-    copy.null = null.unwrap_or_else(|| if csv { String::new() } else { "\\N".to_string() });
-    Ok(Command::Copy(copy))
-}
-
-fn single_byte(reader: &mut Reader<'_>) -> Result<u8> {
-    match reader.next().map(text_of).as_deref() {
-        Some("\\t") => Ok(b'\t'),
-        Some(text) if text.len() == 1 => Ok(text.as_bytes()[0]),
-        _ => Err(Error::invalid_input("the COPY delimiter must be one single-byte character").with_sqlstate("22023")),
-    }
 }
 
 #[cfg(test)]

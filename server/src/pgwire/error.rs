@@ -26,7 +26,8 @@ pub(super) struct Origin<'a> {
 
 pub(super) fn put_error(error: &Error, severity: Severity, origin: Option<Origin<'_>>, out: &mut BytesMut) {
     let severity = if severity == Severity::Fatal { "FATAL" } else { "ERROR" };
-    let mut fields = fields(severity, sqlstate(error), public_message(error));
+    let code = sqlstate(error);
+    let mut fields = fields(severity, code, familiar(code, public_message(error)));
     if let Some(hint) = error.hint() {
         fields.push((b'H', hint.to_string()));
     }
@@ -37,6 +38,15 @@ pub(super) fn put_error(error: &Error, severity: Severity, origin: Option<Origin
         // Only a message of megabytes is too long to send.
         let short = self::fields(severity, sqlstate(error), "the error message is too long to send".to_string());
         let _ = ErrorResponse::new(short).encode(out);
+    }
+}
+
+/// About names and syntax the words that PostgreSQL has for it: tools look for them, and for names in double quotes.
+fn familiar(sqlstate: &str, message: String) -> String {
+    match sqlstate {
+        "42P01" => message.replacen("table `", "relation `", 1).replace('`', "\""),
+        "42601" | "42701" | "42702" | "42703" | "42803" | "42883" | "42P07" => message.replace('`', "\""),
+        _ => message,
     }
 }
 
@@ -76,6 +86,18 @@ pub(super) fn failed_transaction() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_said_as_tools_look_for_them() {
+        let cases = [
+            ("42P01", "table `t` does not exist", "relation \"t\" does not exist"),
+            ("42703", "column `c` does not exist", "column \"c\" does not exist"),
+            ("22023", "`x` is no zone", "`x` is no zone"),
+        ];
+        for (code, ours, theirs) in cases {
+            assert_eq!(familiar(code, ours.to_string()), theirs);
+        }
+    }
 
     #[test]
     fn positions_count_characters_over_lines_and_earlier_statements() {

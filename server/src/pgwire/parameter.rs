@@ -280,6 +280,10 @@ fn array_from_binary(bytes: &mut Bytes, element: u32) -> Result<Option<ScalarVal
         (dimensions <= 1).then_some((length, declared))
     };
     let Some((length, declared)) = header() else { return Ok(None) };
+    // What is said to be inside must be what the array is of: arrays within arrays could nest without end.
+    if declared != element {
+        return Ok(None);
+    }
     let mut values = Vec::new();
     for _ in 0..length {
         let Ok(size) = bytes.try_get_i32() else { return Ok(None) };

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::tls::Tls;
-use crate::auth::{Auth, Users};
+use crate::auth::{self, Auth, Users};
 use crate::config::Config;
 use crate::http::{self, Api};
 use crate::pgwire::{self, Door, Extent, Front, Rows, Sessions};
@@ -81,9 +81,7 @@ impl Users for DatabaseUsers {
 /// Opens the doors to `database`. Queries run on `queries`, the rest where this is called.
 pub async fn start(config: &Config, database: Database, taken: Taken, queries: &Handle) -> Result<Server> {
     let auth = Arc::new(Auth::new(Arc::new(DatabaseUsers(database.clone())), config.trusts)?);
-    if auth.is_open().await.is_err() {
-        return Err(no_users(config));
-    }
+    auth.is_open().await.map_err(|error| closed(error, config))?;
     let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let moves = |chosen: bool| taken == Taken::Moves && !chosen;
     let pg = bind(config.host, config.pg_port, "--pg-port", moves(config.pg_port_chosen)).await?;
@@ -111,8 +109,11 @@ pub async fn start(config: &Config, database: Database, taken: Taken, queries: &
     Ok(Server { pg: pg_address, http: http_address, database, shutdown, doors })
 }
 
-/// What a server says that nobody could enter.
-pub(super) fn no_users(config: &Config) -> Error {
+/// Why nobody could come in: there are no users, or it is not known whether there are.
+pub(super) fn closed(error: Error, config: &Config) -> Error {
+    if error.sqlstate() != Some(auth::NO_USERS) {
+        return error.context("start", "users");
+    }
     Error::invalid_input(format!(
         "`--host {}` would let other machines in without a password; add a user with `henge user add`, stay on \
          127.0.0.1, or add `--allow-remote-without-password` if the network is trusted",
@@ -151,7 +152,18 @@ pub(super) async fn bind(host: IpAddr, port: u16, flag: &str, moves: bool) -> Re
 
 #[cfg(test)]
 mod tests {
+    use henge_engine::error::{Category, Persona};
+
     use super::*;
+
+    #[test]
+    fn a_metadata_database_that_is_away_is_not_taken_for_one_without_users() {
+        let host = IpAddr::from([0, 0, 0, 0]);
+        let away = closed(Error::new(Category::ServiceUnavailable, Persona::Operator, "no connection"), host);
+        assert!(away.to_string().contains("no connection"), "{away}");
+        let none = Error::new(Category::Unauthorized, Persona::User, "no user").with_sqlstate(auth::NO_USERS);
+        assert!(closed(none, host).to_string().contains("henge user add"));
+    }
 
     #[tokio::test]
     async fn a_taken_port_fails_naming_its_flag_or_moves() {

@@ -38,9 +38,7 @@ pub(super) async fn start(
     (tls, shutdown): (Option<Tls>, CancellationToken),
 ) -> Result<()> {
     let auth = Arc::new(Auth::new(Arc::new(DatabaseUsers(database.clone())), config.trusts)?);
-    if auth.is_open().await.is_err() {
-        return Err(super::all::no_users(config));
-    }
+    auth.is_open().await.map_err(|error| super::all::closed(error, config))?;
     let door = Door {
         auth: Arc::clone(&auth),
         tls: tls.clone(),

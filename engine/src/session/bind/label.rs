@@ -24,7 +24,9 @@ fn name(expr: &Expr) -> Option<(String, Strength)> {
         Expr::Identifier(ident) => strong(&ident.value),
         Expr::CompoundIdentifier(path) => strong(&path.last()?.value),
         Expr::Function(function) => strong(&function.name.0.last()?.as_ident()?.value.to_lowercase()),
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => name(inner),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::CompoundFieldAccess { root: inner, .. } => {
+            name(inner)
+        }
         Expr::AtTimeZone { .. } => strong("timezone"),
         Expr::Cast { expr, data_type, .. } => match name(expr) {
             Some((name, Strong)) => Some((name, Strong)),
