@@ -12,10 +12,12 @@ use super::object::{Object, ObjectStores};
 use super::segment_cache::{SegmentCache, files_of};
 use crate::error::{Error, Result};
 use crate::model::{SegmentId, SegmentUid};
-use crate::segment::druid::{DruidSegment, gather};
+use crate::segment::druid::{DruidSegment, Nulls, gather, is_segment_file};
 
 /// Segments fetched at one time; queries that wait for one come first come, first served.
 const FETCHES_AT_ONCE: usize = 4;
+/// A segment that is not zipped has no more files than this.
+const MAX_FILES: usize = 10_000;
 
 /// Where new segments are put for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +186,31 @@ impl DeepStorage {
         self.inner.cache.remove(uid)
     }
 
+    /// Bytes of all segments in the cache.
+    pub fn cached_bytes(&self) -> u64 {
+        self.inner.cache.size_bytes()
+    }
+
+    /// The file of ours that was made of a segment of Druid's, if one is in the cache.
+    pub fn converted_here(&self, uid: SegmentUid, nulls: Nulls) -> Option<PathBuf> {
+        Some(self.inner.cache.converted(uid, nulls)).filter(|path| path.exists())
+    }
+
+    /// A name for such a file while it is being made; what is left there is removed at the next start.
+    pub fn converting(&self, uid: SegmentUid) -> PathBuf {
+        self.inner.cache.converting(uid)
+    }
+
+    /// Takes such a file, finished, into the cache.
+    pub fn keep_converted(&self, file: &Path, uid: SegmentUid, nulls: Nulls) -> Result<PathBuf> {
+        self.inner.cache.keep_converted(file, uid, nulls)
+    }
+
+    /// Removes the files of a segment of Druid's from the cache, and leaves what was made of them. Nobody may read them.
+    pub fn forget_unpacked(&self, uid: SegmentUid) -> Result<()> {
+        self.inner.cache.remove_unpacked(uid)
+    }
+
     /// Removes all segments from the cache but these.
     pub fn retain_cached(&self, used: &HashSet<SegmentUid>) -> Result<usize> {
         self.inner.cache.retain(used)
@@ -213,6 +240,9 @@ impl Inner {
             let from = self.local_path(load_spec)?;
             return self.unpack(from, uid, load_spec, expected).await;
         }
+        if load_spec.is_folder() {
+            return self.fetch_files(uid, load_spec, expected).await;
+        }
         let part = self.cache.temporary(uid);
         let (size_bytes, hash) = self.object(load_spec)?.get(&part).await?;
         if DruidSegment::is_at(&part) {
@@ -226,6 +256,29 @@ impl Inner {
             return Err(error);
         }
         self.cache.keep(&part, uid)
+    }
+
+    /// Fetches the files of a segment of Druid's that is not zipped.
+    async fn fetch_files(&self, uid: SegmentUid, load_spec: &LoadSpec, expected: Option<Expected>) -> Result<PathBuf> {
+        let files = self.object(load_spec)?.below(MAX_FILES).await?;
+        let dir = self.cache.unpacking(uid)?;
+        let fetched = async {
+            let mut fetched = 0;
+            for (name, object) in files.iter().filter(|(name, _)| is_segment_file(name)) {
+                object.get(&dir.join(name)).await?;
+                fetched += 1;
+            }
+            if fetched == 0 {
+                return Err(Error::not_found(format!("there are no files of a segment below `{load_spec}`")));
+            }
+            expected.as_ref().map_or(Ok(()), |expected| check(load_spec, Some(expected), &measure(&dir)?))
+        };
+        if let Err(error) = fetched.await {
+            // What cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_dir_all(&dir);
+            return Err(error);
+        }
+        self.cache.keep_unpacked(&dir, uid)
     }
 
     /// Puts the files of a segment of Druid's into the cache.
