@@ -13,6 +13,7 @@
 //! the power goes; a file is removed only if nothing published refers to it and no query reads it.
 
 mod by_hand;
+mod compact;
 mod import;
 mod ingest;
 mod kill;
@@ -37,6 +38,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
+pub use compact::{AutoCompaction, CompactionReport, CompactionSpec, SkippedGranule};
 pub use import::ImportedDataSource;
 pub use ingest::{Existing, IngestRun};
 pub use kill::KillReport;
@@ -75,6 +77,10 @@ struct Inner {
     store_options: StoreOptions,
     /// One ingestion at a time: it uses all cores by itself.
     ingesting: Semaphore,
+    /// One compaction at a time. It goes on beside ingestions.
+    compacting: Semaphore,
+    /// What is compacted without being asked.
+    auto_compaction: Vec<AutoCompaction>,
     /// Held from a commit until the view shows it, so that commits are shown in their order.
     publishing: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
@@ -222,6 +228,7 @@ impl Database {
             cancel.cancel();
         }
         self.inner.ingesting.close();
+        self.inner.compacting.close();
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
         let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());

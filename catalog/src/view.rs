@@ -4,8 +4,10 @@
 //! segments whatever is published meanwhile; a change becomes visible as a whole, with one exchange of a pointer.
 //! Knows no database: it is told what was published.
 
+mod druids;
 mod lazy_segment;
 mod problems;
+mod room;
 mod schemas;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,32 +15,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
-use henge_engine::segment::druid::Nulls;
 use henge_engine::segment::{PromotedSegment, Segment};
 use henge_engine::storage::DeepStorage;
 use henge_engine::table::{SegmentSource, VisibleSegment};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 
-pub use lazy_segment::LazySegment;
+pub use druids::Druids;
+use druids::Reading;
+pub use lazy_segment::{Conversion, LazySegment};
 pub use problems::{Problem, Problems};
+use room::Room;
 use schemas::SchemaCounts;
+pub(crate) use schemas::union;
 
 use crate::store::{SegmentRecord, Snapshot};
-use crate::timeline::{Addition, Removal, Timeline, Visible};
-
-/// The data sources whose segments of Druid's have an empty text where they mean null; `*` is all of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OldNulls(pub Vec<String>);
-
-impl OldNulls {
-    fn of(&self, data_source: &str) -> Nulls {
-        match self.0.iter().any(|name| name == data_source || name == "*") {
-            true => Nulls::EmptyIsNull,
-            false => Nulls::AsStored,
-        }
-    }
-}
+use crate::timeline::{Addition, Group, Removal, Timeline, Visible};
 
 /// A segment of a view: what is recorded of it, and its rows.
 #[derive(Debug)]
@@ -64,7 +56,8 @@ pub struct DataSourceView {
 #[derive(Debug)]
 pub struct View {
     storage: DeepStorage,
-    old_nulls: OldNulls,
+    druids: Druids,
+    room: Arc<Room>,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
     changes: AtomicU64,
@@ -87,10 +80,17 @@ struct WorkingSource {
 }
 
 impl View {
-    /// The view of what a store holds. Opens no segment.
-    pub fn new(storage: DeepStorage, old_nulls: OldNulls, snapshot: Snapshot) -> Result<Self> {
+    /// The view of what a store holds. Opens no segment. Segments that are cached take at most `cache_limit_bytes`, but
+    /// for what queries need at one time.
+    pub fn new(
+        storage: DeepStorage,
+        druids: Druids,
+        cache_limit_bytes: Option<u64>,
+        snapshot: Snapshot,
+    ) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
-        let view = Self { storage, old_nulls, shown, working, changes: AtomicU64::new(0) };
+        let room = Arc::new(Room::new(storage.clone(), cache_limit_bytes));
+        let view = Self { storage, druids, room, shown, working, changes: AtomicU64::new(0) };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -130,6 +130,11 @@ impl View {
         self.change(&mut working, data_source, rev, added, &removed)
     }
 
+    /// Evicts from the segment cache what is beyond its limit and no query holds any more.
+    pub fn trim_cache(&self) -> Result<()> {
+        self.room.make(0)
+    }
+
     /// Counts the changes of any data source, so that who looks at all segments need not do so for nothing.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
@@ -153,8 +158,9 @@ impl View {
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
-        let nulls = self.old_nulls.of(data_source);
-        let additions = added.into_iter().map(|record| source.addition(&self.storage, record, nulls)).collect();
+        let reading = self.druids.of(data_source);
+        let additions =
+            added.into_iter().map(|record| source.addition(&self.storage, &self.room, record, reading)).collect();
         source.timeline.apply(&removals, additions)?;
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
@@ -209,8 +215,9 @@ impl WorkingSource {
     fn addition(
         &mut self,
         storage: &DeepStorage,
+        room: &Arc<Room>,
         mut record: SegmentRecord,
-        nulls: Nulls,
+        reading: Reading,
     ) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
         let id = Arc::new(record.id.clone());
@@ -221,7 +228,7 @@ impl WorkingSource {
             core_size: record.shard_spec.core_size(),
             partition: id.partition,
             segment: Arc::new(ViewedSegment {
-                segment: Arc::new(LazySegment::new(storage.clone(), &record, nulls)),
+                segment: LazySegment::new(storage.clone(), &record, reading, room),
                 id,
                 record,
             }),
@@ -277,6 +284,12 @@ impl DataSourceView {
         segments.sort_by(|a, b| a.id.cmp(&b.id));
         segments.dedup_by(|a, b| Arc::ptr_eq(a, b));
         segments
+    }
+
+    /// The groups of segments that are visible all over their interval, in the order of time.
+    pub(crate) fn whole_groups(&self) -> impl Iterator<Item = &Arc<Group<Arc<ViewedSegment>>>> {
+        let entries = self.visible.data(Interval::ETERNITY);
+        entries.filter(|entry| entry.clip == entry.group.interval()).map(|entry| &entry.group)
     }
 
     /// A segment with the data source's types.

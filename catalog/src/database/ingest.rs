@@ -267,7 +267,7 @@ impl Inner {
     }
 
     /// Takes the ingestion's share out of what queries may use.
-    fn reserve_memory(&self) -> Result<MemoryReservation> {
+    pub(super) fn reserve_memory(&self) -> Result<MemoryReservation> {
         let pool = &self.runtime.environment().memory_pool;
         let reservation = MemoryConsumer::new("ingestion").register(pool);
         reservation.try_grow(self.ingest_bytes).map_err(|error| {
@@ -279,7 +279,7 @@ impl Inner {
         Ok(reservation)
     }
 
-    async fn push_and_publish(
+    pub(super) async fn push_and_publish(
         &self,
         publish_id: &str,
         data_source: &str,
@@ -393,12 +393,12 @@ fn publish_mode(spec: &IngestionSpec, since_rev: u64) -> PublishMode {
 }
 
 /// A directory for work in progress, removed with all that is in it.
-struct WorkDir {
-    path: PathBuf,
+pub(super) struct WorkDir {
+    pub(super) path: PathBuf,
 }
 
 impl WorkDir {
-    fn create(path: PathBuf) -> Result<Self> {
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
         std::fs::create_dir(&path).map_err(|error| failed(&path, error))?;
         Ok(Self { path })
     }
