@@ -100,11 +100,12 @@ impl CompactionSpec {
 
     /// As Druid writes such a task.
     pub fn to_json(&self) -> Value {
-        let within = self.interval.unwrap_or(Interval::ETERNITY);
+        // All of time has no text that can be read again.
+        let within = self.interval.map(|within| json!({"type": "interval", "interval": within}));
         json!({
             "type": "compact",
             "dataSource": self.data_source,
-            "ioConfig": {"type": "compact", "inputSpec": {"type": "interval", "interval": within}},
+            "ioConfig": {"type": "compact", "inputSpec": within},
             "tuningConfig": {"partitionsSpec": {"type": "dynamic", "maxRowsPerSegment": self.max_rows_per_segment}},
             "granularitySpec": {"rollup": self.rollup},
         })
@@ -166,7 +167,9 @@ mod tests {
         let spec = CompactionSpec::from_json(&task).unwrap();
         assert_eq!((spec.data_source.as_str(), spec.max_rows_per_segment, spec.rollup), ("wiki", 7, Some(false)));
         assert_eq!(spec.interval, Some("2013-08-01/2013-08-02".parse().unwrap()));
-        assert_eq!(CompactionSpec::from_json(&spec.to_json()).unwrap(), spec);
+        for spec in [spec, CompactionSpec::new("all of time")] {
+            assert_eq!(CompactionSpec::from_json(&spec.to_json()).unwrap(), spec);
+        }
         let older =
             json!({"dataSource": "wiki", "interval": "2013-08-01/P1D", "tuningConfig": {"maxRowsPerSegment": 3}});
         assert_eq!(CompactionSpec::from_json(&older).unwrap().max_rows_per_segment, 3);
