@@ -1,5 +1,6 @@
 //! The real binary, driven by real clients.
 
+mod compact;
 mod coordinator;
 mod crash;
 mod demo;
@@ -25,6 +26,7 @@ use crate::harness::{block_on, ensure};
 
 pub fn trials() -> Vec<Trial> {
     let trials = [
+        compact::trials(),
         coordinator::trials(),
         crash::trials(),
         demo::trials(),

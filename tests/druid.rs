@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::harness::database::Database;
-use crate::harness::process::{Server, henge, run};
+use crate::harness::process::{Server, henge, run, until};
 use crate::harness::{contains, ensure, missing, shared};
 use crate::metadata::becomes;
 use crate::object_storage::{S3, no_server};
@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         trial("the_tutorials_row_in_postgres_makes_a_local_segment_answer", || tutorial("postgres")),
         trial("a_druid_on_mysql_is_imported", || imported("mariadb")),
         trial("a_druid_on_postgres_is_imported", || imported("postgres")),
+        trial("segments_are_converted_as_they_are_loaded_and_evicted_at_a_limit", loading),
         trial("segments_are_looked_into_and_converted", segments),
     ]
 }
@@ -66,8 +67,9 @@ fn tutorial(kind: &str) -> Result<Completion, Failed> {
     };
     let zip = genuine.join("test-segment/index.zip");
     let before = std::fs::read(&zip)?;
-    let s3 = S3::start(&[zip.as_path()])?;
     let dir = tempfile::tempdir()?;
+    let files = not_zipped(&zip, dir.path())?;
+    let s3 = S3::start(&[&[zip.as_path()], &files.iter().map(PathBuf::as_path).collect::<Vec<_>>()[..]].concat())?;
     let mut command = henge(&["server", "--pg-port", "0", "--http-port", "0", "--metadata", &database.url]);
     command.arg("--data-dir").arg(dir.path().join("data"));
     s3.set(&mut command);
@@ -79,10 +81,118 @@ fn tutorial(kind: &str) -> Result<Completion, Failed> {
     database.sql(&insert(&database, "segments", "testds", &load_spec))?;
     becomes(&server, SUM, ANSWER)?;
     becomes(&server, "SELECT visited_sum FROM testds WHERE host = 'b.example.com'", "150")?;
+    let from = if kind == "mariadb" { "from=s3://edits/days/index.zip" } else { "from=/" };
+    server.prints(&["INFO", "a segment was fetched and read", "testds_2014-10-22", from, "num_rows=3"])?;
+    server.prints(&["WARN", "a segment was inserted by hand in the metadata database", "testds_2014-10-22"])?;
+    server.prints(&["INFO", "served as the metadata database has it now", "testds", "segments=1"])?;
+    for (data_source, key) in
+        [("unzipped", "days/"), ("gzipped", "days/index.zip.gz"), ("single", "days/version.bin.gz")]
+    {
+        let load_spec = format!(r#"{{"type":"s3_zip","bucket":"edits","key":"{key}"}}"#);
+        database.sql(&insert(&database, "segments", data_source, &load_spec))?;
+    }
+    becomes(&server, &SUM.replace("testds", "unzipped"), ANSWER)?;
+    becomes(&server, &SUM.replace("testds", "gzipped"), ANSWER)?;
+    becomes(
+        &server,
+        "SELECT COUNT(*) FROM sys.segment_problems WHERE reason LIKE '%a single file that is gzipped%'",
+        "1",
+    )?;
     database.sql(&insert(&database, "segments", "far", r#"{"type":"hdfs","path":"hdfs://n/0_index.zip"}"#))?;
     becomes(&server, "SELECT COUNT(*) FROM sys.segment_problems WHERE reason LIKE '%HDFS%'", "1")?;
     ensure(std::fs::read(&zip)? == before, || "Druid's own file was changed".to_owned())?;
     Ok(Completion::Completed)
+}
+
+/// The files of a zip, the zip gzipped, and one of the files gzipped.
+fn not_zipped(zip: &Path, dir: &Path) -> Result<Vec<PathBuf>, Failed> {
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(zip)?)?;
+    let mut files = Vec::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let to = dir.join(entry.name()?.as_ref());
+        std::io::copy(&mut entry, &mut std::fs::File::create(&to)?)?;
+        files.push(to);
+    }
+    for plain in [zip, &dir.join("version.bin")] {
+        let to = dir.join(format!("{}.gz", plain.file_name().ok_or("no name")?.display()));
+        let mut gzip = flate2::write::GzEncoder::new(std::fs::File::create(&to)?, flate2::Compression::fast());
+        std::io::copy(&mut std::fs::File::open(plain)?, &mut gzip)?;
+        gzip.finish()?;
+        files.push(to);
+    }
+    Ok(files)
+}
+
+/// What is in a data directory's cache, by the ends of its names.
+fn cached(data: &Path) -> Result<Vec<String>, Failed> {
+    let entries = std::fs::read_dir(data.join("segment-cache"))?.collect::<std::io::Result<Vec<_>>>()?;
+    let ends = entries.iter().filter_map(|entry| Some(entry.path().extension()?.to_string_lossy().into_owned()));
+    let mut ends = ends.collect::<Vec<_>>();
+    ends.sort();
+    Ok(ends)
+}
+
+/// A server told to convert serves converted segments, also after a restart; one that cannot be is served as it is. With a
+/// limit the cache keeps what was read last.
+fn loading() -> Result<Completion, Failed> {
+    let Some(genuine) = genuine() else {
+        return Ok(Completion::ignored_with("shared/data/druid-v9 beside the repository"));
+    };
+    let database = match Database::start("postgres")? {
+        Ok(database) => database,
+        Err(program) => return missing(program),
+    };
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("data");
+    let serve = |more: &[&str]| {
+        let mut command = henge(&["server", "--pg-port", "0", "--http-port", "0", "--metadata", &database.url]);
+        command.arg("--data-dir").arg(&data).args(more);
+        Server::spawn(command)
+    };
+    let zip = genuine.join("test-segment/index.zip");
+    let before = std::fs::read(&zip)?;
+    let server = serve(&["--druid-convert", "testds, odd"])?;
+    database.sql(&insert(&database, "segments", "testds", &local(&zip)))?;
+    becomes(&server, SUM, ANSWER)?;
+    server.prints(&["INFO", "a segment of Druid's was converted; all rows compared", "testds_2014-10-22"])?;
+    becomes(&server, SUM, ANSWER)?;
+    ensure(cached(&data)? == ["converted"], || format!("the cache holds {:?}", cached(&data)))?;
+    let odd = genuine.join("v9SegmentPersistDir/segmentWithDamagedFile");
+    database.sql(&damaged(&odd))?;
+    becomes(&server, "SELECT SUM(sum_bytes) FROM odd", "9024")?;
+    server.prints(&["WARN", "is not converted; it is served as it is", "odd_2018", "`count`"])?;
+    becomes(&server, "SELECT SUM(sum_bytes) FROM odd", "9024")?;
+    ensure(server.end_with("TERM")?.success(), || "the server did not end well".to_owned())?;
+
+    let server = serve(&["--druid-convert", "*"])?;
+    becomes(&server, SUM, ANSWER)?;
+    ensure(cached(&data)? == ["converted", "druid"], || format!("the cache holds {:?}", cached(&data)))?;
+    ensure(server.end_with("TERM")?.success(), || "the server did not end well".to_owned())?;
+
+    // Not asked for any more: the original is fetched again. There is room for one of the two.
+    let server = serve(&["--segment-cache-limit", "3KB"])?;
+    for _ in 0..3 {
+        becomes(&server, SUM, ANSWER)?;
+        becomes(&server, "SELECT SUM(sum_bytes) FROM odd", "9024")?;
+        until("a cache with one segment", || Ok((cached(&data)? == ["druid"]).then_some(())))?;
+    }
+    ensure(std::fs::read(&zip)? == before, || "Druid's own file was changed".to_owned())?;
+    Ok(Completion::Completed)
+}
+
+/// A row of the genuine segment with a damaged column.
+fn damaged(dir: &Path) -> String {
+    let (start, end, version) = ("2018-01-01T00:00:00.000Z", "2019-01-01T00:00:00.000Z", "1");
+    let id = format!("odd_{start}_{end}_{version}");
+    let payload = format!(
+        r#"{{"dataSource":"odd","interval":"{start}/{end}","version":"{version}","loadSpec":{},"shardSpec":{{"type":"none"}},"binaryVersion":9}}"#,
+        local(dir)
+    );
+    format!(
+        "insert into segments (id, dataSource, created_date, start, \"end\", partitioned, version, used, payload) \
+         values ('{id}', 'odd', '{start}', '{start}', '{end}', '0', '{version}', '1', '{payload}')"
+    )
 }
 
 /// Druid's own tables, as it creates them.

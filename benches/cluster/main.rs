@@ -118,7 +118,9 @@ fn embedded(segments: &[Arc<dyn Segment>]) -> Done<Session> {
     Ok(Session::new(&Runtime::new(options)?, Arc::new(catalog), SessionOptions::default()))
 }
 
-fn segments(rows: usize) -> Done<(Arc<SegmentSchema>, Vec<Arc<dyn Segment>>)> {
+type Segments = Vec<Arc<dyn Segment>>;
+
+fn segments(rows: usize) -> Done<(Arc<SegmentSchema>, Segments)> {
     let wikipedia = Wikipedia::new(Options::new(Shape::Wikiticker, rows as u64))?;
     let mut batches = wikipedia.batches(rows.div_ceil(SEGMENTS)).collect::<Result<Vec<_>, _>>()?;
     let mut columns = Vec::new();

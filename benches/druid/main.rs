@@ -10,30 +10,25 @@ mod builder;
 #[allow(dead_code, clippy::unwrap_used)]
 #[path = "../../tests/druid_builder/encode.rs"]
 mod encode;
+#[path = "../rows.rs"]
+mod rows;
 
-use std::error::Error;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use henge_engine::ingest::source::wikipedia::{Options, Shape, Wikipedia};
-use henge_engine::model::{
-    ColumnSchema, ColumnType, Interval, MetricCombine, SegmentId, SegmentSchema, SegmentUid, TIME_COLUMN,
-};
+use henge_engine::model::{Interval, SegmentId, SegmentUid};
 use henge_engine::segment::druid::{DruidSegment, Nulls};
-use henge_engine::segment::memory::MemorySegment;
 use henge_engine::segment::{MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions, write_segment};
 use henge_engine::table::{DataSourceTable, FixedSource, VisibleSegment};
 use tokio::runtime::Runtime;
 
 use builder::Style;
-
-type Done<T = ()> = Result<T, Box<dyn Error>>;
+use rows::{Done, median, memory};
 
 const REPEATS: usize = 7;
 
@@ -55,14 +50,14 @@ fn main() -> Done {
         return Ok(());
     }
     let given = std::env::args().find_map(|argument| argument.strip_prefix("rows=").map(str::to_owned));
-    let rows: usize = given.map_or(Ok(2_000_000), |text| text.parse())?;
+    let num_rows: usize = given.map_or(Ok(2_000_000), |text| text.parse())?;
     let dir = tempfile::tempdir()?;
-    let (ours, druids) = write_both(rows, dir.path())?;
+    let (ours, druids) = write_both(num_rows, dir.path())?;
     let size = |path: &Path| -> Done<f64> {
         Ok(if path.is_dir() { dir_bytes(path)? } else { path.metadata()?.len() } as f64 / 1e6)
     };
-    println!("{rows} rows: {:.1} MB in our format, {:.1} MB in Druid's", size(&ours)?, size(&druids)?);
-    let opened = |open: &dyn Fn() -> Done<Arc<dyn Segment>>| median(|| open().map(drop));
+    println!("{num_rows} rows: {:.1} MB in our format, {:.1} MB in Druid's", size(&ours)?, size(&druids)?);
+    let opened = |open: &dyn Fn() -> Done<Arc<dyn Segment>>| median(REPEATS, || open().map(drop));
     let open_ours = || -> Done<Arc<dyn Segment>> { Ok(Arc::new(SegmentFile::open(&ours)?)) };
     let open_druids = || -> Done<Arc<dyn Segment>> { Ok(Arc::new(DruidSegment::open(&druids, Nulls::AsStored)?)) };
     println!("opening: ours {:.2} ms, Druid's {:.2} ms", opened(&open_ours)?, opened(&open_druids)?);
@@ -74,7 +69,7 @@ fn main() -> Done {
         if answers[0] != answers[1] {
             return Err(format!("answers differ to {query}:\n{}\n{}", answers[0], answers[1]).into());
         }
-        let time = |context| median(|| answer(&runtime, context, query).map(drop));
+        let time = |context| median(REPEATS, || answer(&runtime, context, query).map(drop));
         println!("| `{query}` | {:.2} | {:.2} |", time(&ours)?, time(&druids)?);
     }
     Ok(())
@@ -103,22 +98,6 @@ fn write_both(rows: usize, dir: &Path) -> Done<(std::path::PathBuf, std::path::P
     Ok((ours, druids))
 }
 
-fn memory(batch: &RecordBatch) -> Done<MemorySegment> {
-    let fields = batch.schema();
-    let names = fields.fields().iter().enumerate().map(|(i, f)| if i == 0 { TIME_COLUMN } else { f.name() });
-    let columns = names.zip(batch.columns()).map(|(name, column)| (name, Arc::clone(column), name != TIME_COLUMN));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
-    let columns = fields.fields().iter().skip(1).map(|field| match field.name().as_str() {
-        name @ ("added" | "deleted" | "delta") => ColumnSchema::metric(name, ColumnType::Long, MetricCombine::Sum),
-        name @ "metroCode" => ColumnSchema::dimension(name, ColumnType::Long),
-        name => ColumnSchema::dimension(name, ColumnType::String),
-    });
-    let (metrics, dimensions): (Vec<_>, Vec<_>) =
-        columns.partition(|column| ["added", "deleted", "delta"].contains(&column.name.as_str()));
-    let schema = Arc::new(SegmentSchema::new(dimensions.into_iter().chain(metrics))?);
-    Ok(MemorySegment::from_batches(schema, &[batch])?)
-}
-
 /// A session whose table `t` is one segment.
 fn session(segment: Arc<dyn Segment>) -> Done<SessionContext> {
     let schema = Arc::clone(segment.schema());
@@ -136,16 +115,4 @@ fn session(segment: Arc<dyn Segment>) -> Done<SessionContext> {
 fn answer(runtime: &Runtime, context: &SessionContext, query: &str) -> Done<String> {
     let batches = runtime.block_on(async { context.sql(query).await?.collect().await })?;
     Ok(pretty_format_batches(&batches)?.to_string())
-}
-
-/// In milliseconds.
-fn median(mut work: impl FnMut() -> Done) -> Done<f64> {
-    let mut times = Vec::with_capacity(REPEATS);
-    for _ in 0..REPEATS {
-        let started = Instant::now();
-        work()?;
-        times.push(started.elapsed().as_secs_f64() * 1e3);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[REPEATS / 2])
 }

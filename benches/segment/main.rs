@@ -4,7 +4,9 @@
 //! time to open a large segment and many small ones. Nothing is asserted.
 #![allow(clippy::print_stdout)]
 
-use std::error::Error;
+#[path = "../rows.rs"]
+mod rows;
+
 use std::fs::File;
 use std::io::{Write, sink};
 use std::path::{Path, PathBuf};
@@ -13,14 +15,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use henge_engine::ingest::source::wikipedia::{Format, Options, Shape, Wikipedia};
-use henge_engine::model::{ColumnSchema, ColumnType, MetricCombine, SegmentSchema, TIME_COLUMN};
-use henge_engine::segment::memory::MemorySegment;
 use henge_engine::segment::{
     BLOCK_ROWS, Column, MergeInput, Rollup, RowIndexPolicy, RowOrder, Segment, SegmentFile, SegmentSummary,
     WriteOptions, write_segment,
 };
 
-type Done<T = ()> = Result<T, Box<dyn Error>>;
+use rows::{Done, median, memory};
 
 const DAYS: usize = 30;
 const LARGE_ROWS: usize = 5_000_000;
@@ -48,27 +48,9 @@ fn wikipedia(rows: usize) -> Done<Wikipedia> {
     Ok(Wikipedia::new(options)?)
 }
 
-/// All columns of the shape, as ingestion without rollup keeps them.
-fn schema(batch: &RecordBatch) -> Done<Arc<SegmentSchema>> {
-    let fields = batch.schema();
-    let columns = fields.fields().iter().skip(1).map(|field| match field.name().as_str() {
-        name @ ("added" | "deleted" | "delta") => ColumnSchema::metric(name, ColumnType::Long, MetricCombine::Sum),
-        name @ "metroCode" => ColumnSchema::dimension(name, ColumnType::Long),
-        name => ColumnSchema::dimension(name, ColumnType::String),
-    });
-    let (metrics, dimensions): (Vec<_>, Vec<_>) =
-        columns.partition(|column| ["added", "deleted", "delta"].contains(&column.name.as_str()));
-    Ok(Arc::new(SegmentSchema::new(dimensions.into_iter().chain(metrics))?))
-}
-
 fn order(batch: &RecordBatch) -> Done<RowOrder> {
-    let fields = batch.schema();
-    let names = fields.fields().iter().enumerate().map(|(i, f)| if i == 0 { TIME_COLUMN } else { f.name() });
-    let columns = names.zip(batch.columns()).map(|(name, column)| (name, Arc::clone(column), name != TIME_COLUMN));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
-    let schema = schema(&batch)?;
-    let segment = Arc::new(MemorySegment::from_batches(Arc::clone(&schema), std::slice::from_ref(&batch))?);
-    let rows = 0..batch.num_rows();
+    let segment = Arc::new(memory(batch)?);
+    let (schema, rows) = (Arc::clone(segment.schema()), 0..batch.num_rows());
     Ok(RowOrder::of(vec![MergeInput { segment, rows }], &schema, Rollup::Off)?)
 }
 
@@ -115,10 +97,10 @@ fn large(rows: usize, dir: &Path) -> Done<PathBuf> {
 }
 
 fn opening(large: &Path, dir: &Path) -> Done {
-    let open = median(|| SegmentFile::open(large).map(drop).map_err(Into::into))?;
-    let first_column = median(|| SegmentFile::open(large)?.column(0).map(drop).map_err(Into::into))?;
+    let open = median(REPEATS, || SegmentFile::open(large).map(drop).map_err(Into::into))?;
+    let first_column = median(REPEATS, || SegmentFile::open(large)?.column(0).map(drop).map_err(Into::into))?;
     let rows = SegmentFile::open(large)?.num_rows();
-    println!("opening {rows} rows: {open:.3} ms; with every column: {:.3} ms", median(|| open_all(large))?);
+    println!("opening {rows} rows: {open:.3} ms; with every column: {:.3} ms", median(REPEATS, || open_all(large))?);
     println!("opening {rows} rows and their time: {first_column:.3} ms");
 
     let batch = wikipedia(SMALL_ROWS)?.batches(SMALL_ROWS).next().ok_or("no rows")??;
@@ -160,7 +142,7 @@ fn reading(path: &Path) -> Done {
             Ok(())
         };
         read()?;
-        let ms = median(read)?;
+        let ms = median(REPEATS, read)?;
         let width = if matches!(column, Column::Long(_)) { size_of::<i64>() } else { size_of::<u32>() };
         let rate = segment.num_rows() as f64 / ms * 1e3;
         let decoded = rate * width as f64;
@@ -178,21 +160,9 @@ fn reading(path: &Path) -> Done {
 /// Bytes a second that one core reads from memory, from an array that no cache holds.
 fn bandwidth() -> Done<f64> {
     let words = vec![1_u64; 64 << 20];
-    let ms = median(|| {
+    let ms = median(REPEATS, || {
         std::hint::black_box(words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
         Ok(())
     })?;
     Ok((words.len() * size_of::<u64>()) as f64 / ms * 1e3)
-}
-
-/// In milliseconds.
-fn median(mut work: impl FnMut() -> Done) -> Done<f64> {
-    let mut times = Vec::with_capacity(REPEATS);
-    for _ in 0..REPEATS {
-        let started = Instant::now();
-        work()?;
-        times.push(started.elapsed().as_secs_f64() * 1e3);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[REPEATS / 2])
 }

@@ -14,6 +14,7 @@
 //! the power goes; a file is removed only if nothing published refers to it and no query reads it.
 
 mod by_hand;
+mod compact;
 mod import;
 mod ingest;
 mod kill;
@@ -39,6 +40,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+pub use compact::{AutoCompaction, CompactionReport, CompactionSpec, SkippedGranule};
 pub use import::ImportedDataSource;
 pub use ingest::{Existing, IngestRun};
 pub use kill::KillReport;
@@ -101,6 +103,10 @@ struct Inner {
     store_options: StoreOptions,
     /// One ingestion at a time: it uses all cores by itself.
     ingesting: Semaphore,
+    /// One compaction at a time. It goes on beside ingestions.
+    compacting: Semaphore,
+    /// What is compacted without being asked.
+    auto_compaction: Vec<AutoCompaction>,
     /// Held from a commit until the view shows it, so that commits are shown in their order.
     publishing: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
@@ -325,6 +331,7 @@ impl Database {
             cancel.cancel();
         }
         self.inner.ingesting.close();
+        self.inner.compacting.close();
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
         self.inner.hand_offs.lock().clear();

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use self::info::InfoDir;
 use crate::inventory::{Feed, FeedPage, Position};
 use crate::store::{SegmentRecord, ServerRecord};
-use crate::view::{LazySegment, OldNulls, Reads};
+use crate::view::{Druids, LazySegment, Reads};
 
 /// Segments fetched at one time.
 const LOADERS: usize = 4;
@@ -48,7 +48,8 @@ const LEAVE: Duration = Duration::from_millis(500);
 pub struct HistoricalOptions {
     pub dir: PathBuf,
     pub storage: DeepStorage,
-    pub old_nulls: OldNulls,
+    /// What is to be converted is served as Druid wrote it nevertheless.
+    pub druids: Druids,
     /// How long a dropped segment stays readable.
     pub drop_delay: Duration,
 }
@@ -190,8 +191,8 @@ impl Inner {
         let epoch = info::read_epoch(&options.dir)?;
         let mut state = State::default();
         for record in info.read_all(&options.storage)? {
-            let nulls = options.old_nulls.of(&record.id.data_source);
-            let segment = Arc::new(LazySegment::new(options.storage.clone(), &record, nulls, Reads::Here));
+            let nulls = options.druids.nulls(&record.id.data_source);
+            let segment = LazySegment::alone(options.storage.clone(), &record, nulls, Reads::Here);
             state.put(record, segment);
         }
         options.storage.retain_cached(&state.here.keys().copied().collect())?;
@@ -332,8 +333,8 @@ impl Inner {
     /// The segment, on this machine, verified and recorded.
     async fn fetch(self: &Arc<Self>, record: &SegmentRecord) -> Result<Arc<LazySegment>> {
         let storage = &self.options.storage;
-        let nulls = self.options.old_nulls.of(&record.id.data_source);
-        let segment = Arc::new(LazySegment::new(storage.clone(), record, nulls, Reads::Here));
+        let nulls = self.options.druids.nulls(&record.id.data_source);
+        let segment = LazySegment::alone(storage.clone(), record, nulls, Reads::Here);
         if record.kind() == crate::timeline::GroupKind::Tombstone {
             return Ok(segment);
         }

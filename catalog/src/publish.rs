@@ -10,9 +10,12 @@
 //!   out of it is still visible there, a tombstone hides it.
 //! * Segments that were appended while a replacement was being made are issued anew under its version, with the same
 //!   bytes: an append that was acknowledged is never lost to an older piece of work.
+//! * *Compact* is a replacement by the same rows. It is refused if anything but appends happened to them meanwhile:
+//!   nothing that was replaced or removed comes back.
 
 mod adopt;
 mod append;
+mod compact;
 mod replace;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use crate::store::{
 use crate::timeline::{Addition, Timeline};
 
 pub use adopt::{fit, fits};
+pub use compact::Compacted;
 
 /// The version under which an empty chunk is opened by an append (Druid's `DateTimes.EPOCH`).
 pub const FIRST_APPEND_VERSION: &str = "1970-01-01T00:00:00.000Z";
@@ -41,6 +45,8 @@ pub enum PublishMode {
         /// The `rev` of the data source when the work began: what was appended after it is kept.
         since_rev: u64,
     },
+    /// The new segments hold the rows of some that are there, and take their place.
+    Compact(Compacted),
 }
 
 /// A segment that is in deep storage and not yet published.
@@ -81,8 +87,10 @@ pub struct PublishRequest {
 /// Fails with `Conflict` if an appended interval cuts across the intervals that are visible there.
 pub async fn publish(store: &dyn MetadataStore, request: &PublishRequest) -> Result<Publish> {
     let mut spans = request.segments.iter().map(|segment| segment.interval).collect::<Vec<_>>();
-    if let PublishMode::Replace { intervals, .. } = &request.mode {
-        spans.extend(intervals);
+    match &request.mode {
+        PublishMode::Append => {}
+        PublishMode::Replace { intervals, .. } => spans.extend(intervals),
+        PublishMode::Compact(compacted) => spans.push(compacted.interval),
     }
     let publication = Publication {
         publish_id: request.publish_id.clone(),
@@ -104,6 +112,7 @@ fn decide(request: &PublishRequest, overlap: &Overlap) -> Result<Decision> {
         PublishMode::Replace { intervals, since_rev } => {
             replace::decide(request, overlap, timeline, intervals, *since_rev)
         }
+        PublishMode::Compact(compacted) => compact::decide(request, overlap, timeline, compacted),
     }
 }
 

@@ -4,16 +4,17 @@
 //! segments whatever is published meanwhile; a change becomes visible as a whole, with one exchange of a pointer.
 //! Knows no database: it is told what was published.
 
+mod druids;
 mod lazy_segment;
 mod live;
 mod problems;
+mod room;
 mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
-use henge_engine::segment::druid::Nulls;
 use henge_engine::segment::{PromotedSegment, Segment};
 use henge_engine::storage::DeepStorage;
 use henge_engine::table::{SegmentSource, VisibleSegment};
@@ -21,27 +22,18 @@ use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-pub use lazy_segment::{LazySegment, Reads};
+pub use druids::Druids;
+use druids::Reading;
+pub use lazy_segment::{Conversion, LazySegment, Reads};
 pub use live::{Generation, LiveGranule};
 use live::{LiveChunk, LiveSource};
 pub use problems::{Problem, Problems};
+use room::Room;
 use schemas::SchemaCounts;
+pub(crate) use schemas::union;
 
 use crate::store::{SegmentRecord, Snapshot, Standing};
-use crate::timeline::{Addition, GroupKind, Removal, Timeline, Visible};
-
-/// The data sources whose segments of Druid's have an empty text where they mean null; `*` is all of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OldNulls(pub Vec<String>);
-
-impl OldNulls {
-    pub(crate) fn of(&self, data_source: &str) -> Nulls {
-        match self.0.iter().any(|name| name == data_source || name == "*") {
-            true => Nulls::EmptyIsNull,
-            false => Nulls::AsStored,
-        }
-    }
-}
+use crate::timeline::{Addition, Group, GroupKind, Removal, Timeline, Visible};
 
 /// A segment of a view: what is recorded of it, and its rows.
 #[derive(Debug)]
@@ -73,8 +65,9 @@ type Promoted = Arc<Mutex<HashMap<SegmentUid, Arc<PromotedSegment>>>>;
 #[derive(Debug)]
 pub struct View {
     storage: DeepStorage,
-    old_nulls: OldNulls,
+    druids: Druids,
     reads: Reads,
+    room: Arc<Room>,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
     changes: watch::Sender<u64>,
@@ -127,10 +120,18 @@ struct WorkingSource {
 }
 
 impl View {
-    /// The view of what a store holds. Opens no segment.
-    pub fn new(storage: DeepStorage, old_nulls: OldNulls, reads: Reads, snapshot: Snapshot) -> Result<Self> {
+    /// The view of what a store holds. Opens no segment. Segments that are cached take at most `cache_limit_bytes`, but
+    /// for what queries need at one time.
+    pub fn new(
+        storage: DeepStorage,
+        druids: Druids,
+        reads: Reads,
+        cache_limit_bytes: Option<u64>,
+        snapshot: Snapshot,
+    ) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
-        let view = Self { storage, old_nulls, reads, shown, working, changes: watch::Sender::new(0) };
+        let room = Arc::new(Room::new(storage.clone(), cache_limit_bytes));
+        let view = Self { storage, druids, reads, room, shown, working, changes: watch::Sender::new(0) };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -168,6 +169,11 @@ impl View {
         self.change(&mut working, data_source, rev, added, &removed)
     }
 
+    /// Evicts from the segment cache what is beyond its limit and no query holds any more.
+    pub fn trim_cache(&self) -> Result<()> {
+        self.room.make(0)
+    }
+
     /// Counts the changes of any data source, so that who looks at all segments need not do so for nothing.
     pub fn changes(&self) -> u64 {
         *self.changes.borrow()
@@ -200,14 +206,15 @@ impl View {
         let source = timelines.entry(data_source.to_owned()).or_default();
         let before = source.take(removed);
         let removals = removed.iter().map(removal).collect::<Vec<_>>();
-        let kind = (self.old_nulls.of(data_source), self.reads);
+        let reading = self.druids.of(data_source);
+        let viewed = |record| self.viewed(record, reading);
         let uids = added.iter().map(|record| record.uid).collect::<Vec<_>>();
         let (dormant, active): (Vec<_>, Vec<_>) =
             added.into_iter().partition(|record| record.standing == Standing::Dormant);
-        let additions = active.into_iter().map(|record| source.addition(&self.storage, record, kind)).collect();
+        let additions = active.into_iter().map(|record| source.addition(record, viewed)).collect();
         source.timeline.apply(&removals, additions)?;
         for record in dormant {
-            let segment = viewed(&self.storage, record, kind);
+            let segment = viewed(record);
             source.dormant.insert(Arc::clone(&segment.id), segment);
         }
         source.rev = rev;
@@ -227,6 +234,11 @@ impl View {
         *self.shown.write() = Arc::new(next);
         self.changes.send_modify(|changes| *changes += 1);
         Ok(())
+    }
+
+    fn viewed(&self, record: SegmentRecord, reading: Reading) -> Arc<ViewedSegment> {
+        let segment = LazySegment::new(self.storage.clone(), &record, reading, self.reads, &self.room);
+        Arc::new(ViewedSegment { segment, id: Arc::new(record.id.clone()), record })
     }
 
     /// Shows a generation, which is empty yet, after those of its data source that are there.
@@ -341,11 +353,6 @@ fn known(record: &SegmentRecord) -> (SegmentUid, Standing) {
     (record.uid, record.standing)
 }
 
-fn viewed(storage: &DeepStorage, record: SegmentRecord, (nulls, reads): (Nulls, Reads)) -> Arc<ViewedSegment> {
-    let segment = Arc::new(LazySegment::new(storage.clone(), &record, nulls, reads));
-    Arc::new(ViewedSegment { segment, id: Arc::new(record.id.clone()), record })
-}
-
 fn removal(id: &SegmentId) -> Removal {
     Removal { interval: id.interval, version: id.version.as_str().into(), partition: id.partition }
 }
@@ -353,12 +360,11 @@ fn removal(id: &SegmentId) -> Removal {
 impl WorkingSource {
     fn addition(
         &mut self,
-        storage: &DeepStorage,
         mut record: SegmentRecord,
-        kind: (Nulls, Reads),
+        viewed: impl FnOnce(SegmentRecord) -> Arc<ViewedSegment>,
     ) -> Addition<Arc<ViewedSegment>> {
         record.schema = self.schemas.add(&record.schema, record.created_rev);
-        let segment = viewed(storage, record, kind);
+        let segment = viewed(record);
         Addition {
             interval: segment.id.interval,
             version: segment.id.version.as_str().into(),
@@ -445,6 +451,12 @@ impl DataSourceView {
         segments.sort_by(|a, b| a.id.cmp(&b.id));
         segments.dedup_by(|a, b| Arc::ptr_eq(a, b));
         segments
+    }
+
+    /// The groups of segments that are visible all over their interval, in the order of time.
+    pub(crate) fn whole_groups(&self) -> impl Iterator<Item = &Arc<Group<Arc<ViewedSegment>>>> {
+        let entries = self.visible.data(Interval::ETERNITY);
+        entries.filter(|entry| entry.clip == entry.group.interval()).map(|entry| &entry.group)
     }
 
     /// A segment with the data source's types.

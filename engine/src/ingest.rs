@@ -8,6 +8,7 @@
 //! threads, nor on how often memory was written out.
 
 mod buffer;
+mod compact;
 mod format;
 pub mod live;
 mod merge;
@@ -34,6 +35,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 
+pub use compact::{Compaction, compact};
 pub use report::{BadRow, IngestReport, Reason, RowStats};
 pub use spec::{
     DelimitedOptions, FlattenField, FlattenSpec, IngestionSpec, InputFormat, InputSource, IoConfig, PartitionsSpec,

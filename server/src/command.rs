@@ -1,5 +1,6 @@
 //! The command line: what `henge` does when a person types it. The only room that prints.
 
+mod compact;
 mod demo;
 mod generate;
 mod import;
@@ -56,6 +57,8 @@ enum Command {
     Ingest(Box<ingest::Ingest>),
     /// Send rows to a running server as they come, from a file or standard input
     Push(push::Push),
+    /// Merge small segments of a data source into few
+    Compact(Box<compact::Compact>),
     /// Serve what another database has published
     #[command(subcommand)]
     Import(import::Import),
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Server(server) => server.run(),
         Command::Ingest(ingest) => ingest.run(),
         Command::Push(push) => push.run(),
+        Command::Compact(compact) => compact.run(),
         Command::Import(import) => import.run(),
         Command::Sql(sql) => sql.run(),
         Command::User(user) => user.run(),
@@ -115,7 +119,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 /// Logs go to standard error; `RUST_LOG` says how much.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,sqlx=error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,henge_catalog=info,sqlx=error"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -165,6 +169,15 @@ fn builder(config: &Config) -> DatabaseBuilder {
     }
     if !config.empty_is_null.is_empty() {
         builder = builder.empty_is_null(config.empty_is_null.clone());
+    }
+    if !config.convert_druids.is_empty() {
+        builder = builder.convert_druids(config.convert_druids.clone());
+    }
+    if !config.auto_compaction.is_empty() {
+        builder = builder.auto_compaction(config.auto_compaction.clone());
+    }
+    if let Some(bytes) = config.cache_limit_bytes {
+        builder = builder.cache_limit_bytes(bytes);
     }
     if let Some(url) = &config.deep_storage {
         builder = builder.deep_storage(url.clone());

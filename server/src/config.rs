@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use henge_catalog::database::AutoCompaction;
 use henge_catalog::store::MetadataUrl;
 use henge_engine::ingest::StoreOptions;
 use henge_engine::storage::DeepStorageUrl;
@@ -43,6 +44,18 @@ pub struct Options {
     /// commas between them; `*` is all [default: none]
     #[arg(long, env = "HENGE_DRUID_EMPTY_IS_NULL", value_name = "NAMES", help_heading = "Server")]
     pub druid_empty_is_null: Option<String>,
+    /// Data sources whose segments of Druid's are written in Henge's format once they are here, all rows compared, and
+    /// served from that; deep storage is left as it is; `*` is all [default: none]
+    #[arg(long, env = "HENGE_DRUID_CONVERT", value_name = "NAMES", help_heading = "Server")]
+    pub druid_convert: Option<String>,
+    /// Disk that segments may take which are kept here and stay elsewhere, such as 200GB; what was read longest ago goes
+    /// first [default: no limit]
+    #[arg(long, env = "HENGE_SEGMENT_CACHE_LIMIT", value_name = "SIZE", help_heading = "Server")]
+    pub segment_cache_limit: Option<String>,
+    /// Data sources whose small segments are merged by themselves, with commas between them; `*` is all. Granules that reach
+    /// into the day before the latest row are left alone, or into what `wikipedia=PT1H` says [default: none]
+    #[arg(long, env = "HENGE_COMPACT", value_name = "NAMES", help_heading = "Server")]
+    pub compact: Option<String>,
     /// Address to listen on. Another one than this machine's own needs users: see `henge user add` [default: 127.0.0.1]
     #[arg(long, env = "HENGE_HOST", value_name = "ADDRESS", help_heading = "Server")]
     pub host: Option<IpAddr>,
@@ -160,6 +173,10 @@ pub struct Config {
     pub deep_storage: Option<DeepStorageUrl>,
     /// Data sources of Druid's whose empty texts are nulls.
     pub empty_is_null: Vec<String>,
+    /// Data sources of Druid's that are served from converted segments.
+    pub convert_druids: Vec<String>,
+    pub cache_limit_bytes: Option<u64>,
+    pub auto_compaction: Vec<AutoCompaction>,
     pub host: IpAddr,
     pub pg_port: u16,
     pub http_port: u16,
@@ -197,6 +214,9 @@ impl Options {
             metadata: self.metadata.or(file.metadata),
             deep_storage: self.deep_storage.or(file.deep_storage),
             druid_empty_is_null: self.druid_empty_is_null.or(file.druid_empty_is_null),
+            compact: self.compact.or(file.compact),
+            druid_convert: self.druid_convert.or(file.druid_convert),
+            segment_cache_limit: self.segment_cache_limit.or(file.segment_cache_limit),
             host: self.host.or(file.host),
             pg_port: self.pg_port.or(file.pg_port),
             http_port: self.http_port.or(file.http_port),
@@ -247,6 +267,12 @@ impl Options {
             metadata: self.metadata.map(|Secret(url)| url.parse()).transpose()?,
             deep_storage: self.deep_storage.map(|url| url.parse()).transpose()?,
             empty_is_null: names(self.druid_empty_is_null.as_deref().unwrap_or_default()),
+            convert_druids: names(self.druid_convert.as_deref().unwrap_or_default()),
+            auto_compaction: names(self.compact.as_deref().unwrap_or_default())
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_>>()?,
+            cache_limit_bytes: self.segment_cache_limit.as_deref().map(parse_bytes).transpose()?,
             host,
             pg_port: self.pg_port.unwrap_or(DEFAULT_PG_PORT),
             http_port: self.http_port.unwrap_or(DEFAULT_HTTP_PORT),

@@ -203,13 +203,15 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     out.finish().expect("memory")
 }
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 fn forms() -> Result<(), Failed> {
     let place = Place::new()?;
     let server = place.serve()?;
     let lines = rows(1, 1, 3);
     let array = format!("[{}]", String::from_utf8(lines.clone())?.trim_end().replace('\n', ",\n"));
     let csv = "time,client,sequence,page\n2013-08-01,1,1,\"a,b\"\n2013-08-01,1,1,\n";
-    let forms: [(&str, &[(&str, &str)], Vec<u8>); 6] = [
+    let forms: [(&str, Headers<'_>, Vec<u8>); 6] = [
         ("", &[JSON], lines.clone()),
         ("", &[("content-type", "application/json")], array.into_bytes()),
         ("", &[JSON, ("content-encoding", "gzip")], gzip(&lines)),
@@ -241,7 +243,7 @@ fn refused() -> Result<(), Failed> {
     let server = place.serve()?;
     let bomb = gzip(&vec![b' '; 64 << 20]);
     let bad = b"{\"time\": \"2013-08-01\", \"a\": 1}\n{\"time\": \n".to_vec();
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16, &str); 9] = [
+    let cases: [(&str, Headers<'_>, Vec<u8>, u16, &str); 9] = [
         ("", &[JSON, ("content-encoding", "gzip")], bomb.clone(), 413, "expands to more than"),
         ("", &[JSON], vec![b' '; (16 << 20) + 1], 413, "longer than"),
         ("", &[JSON], bomb, 400, "content-encoding"),

@@ -113,6 +113,7 @@ pub struct Server {
     child: Child,
     pub pg: SocketAddr,
     pub http: SocketAddr,
+    printed: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -131,13 +132,24 @@ impl Server {
         copy_lines(child.stdout.take().ok_or("no standard output")?, Arc::clone(&printed), line.clone());
         copy_lines(child.stderr.take().ok_or("no standard error")?, Arc::clone(&printed), line);
         match addresses(&lines) {
-            Some((pg, http)) => Ok(Self { child, pg, http }),
+            Some((pg, http)) => Ok(Self { child, pg, http, printed }),
             None => {
                 let (_, status) = (child.kill(), child.wait()?);
                 let printed = printed.lock().expect("nothing panics while it is held").clone();
                 Err(format!("{command:?} did not say where it listens: {status}: {printed}").into())
             }
         }
+    }
+
+    /// Waits until it has printed a line with all of these words, and gives that line back.
+    pub fn prints(&self, words: &[&str]) -> Result<String, Failed> {
+        let printed = || self.printed.lock().expect("nothing panics while it is held").clone();
+        let found = until(&format!("a line with {words:?}"), || {
+            let printed = printed();
+            let mut lines = printed.lines();
+            Ok(lines.find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned))
+        });
+        found.map_err(|error| format!("{}\nprinted:\n{}", error.message().unwrap_or_default(), printed()).into())
     }
 
     pub fn pid(&self) -> u32 {

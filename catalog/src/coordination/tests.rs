@@ -66,7 +66,7 @@ impl Little {
             standing,
         };
         let nulls = henge_engine::segment::druid::Nulls::AsStored;
-        let segment = Arc::new(LazySegment::new(self.storage.clone(), &record, nulls, Reads::Elsewhere));
+        let segment = LazySegment::alone(self.storage.clone(), &record, nulls, Reads::Elsewhere);
         Arc::new(ViewedSegment { id: Arc::new(record.id.clone()), record, segment })
     }
 

@@ -123,8 +123,11 @@ impl Inner {
             })
         };
         let record = tokio::task::spawn_blocking(read).await.map_err(lost)?;
-        if record.is_err() {
-            self.storage.forget(uid)?;
+        match &record {
+            Ok(SegmentRecord { id, load_spec, num_rows, size_bytes, .. }) => {
+                tracing::info!(segment_id = %id, from = %load_spec, num_rows, size_bytes, "a segment was fetched and read");
+            }
+            Err(_) => self.storage.forget(uid)?,
         }
         record
     }

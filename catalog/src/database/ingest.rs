@@ -257,7 +257,7 @@ impl Inner {
             cancel: run.cancel.clone(),
             bad_rows: run.bad_rows,
             store_options: self.store_options.clone(),
-            ..IngestOptions::new(&work_dir.path)
+            ..IngestOptions::new(work_dir.path())
         };
         let work = move || work(&spec, &options).map(|outcome| (outcome, spec));
         let (outcome, spec) = tokio::task::spawn_blocking(work).await.map_err(lost)??;
@@ -268,7 +268,7 @@ impl Inner {
     }
 
     /// Takes the ingestion's share out of what queries may use.
-    fn reserve_memory(&self) -> Result<MemoryReservation> {
+    pub(super) fn reserve_memory(&self) -> Result<MemoryReservation> {
         let pool = &self.runtime.environment().memory_pool;
         let reservation = MemoryConsumer::new("ingestion").register(pool);
         reservation.try_grow(self.ingest_bytes).map_err(|error| {
@@ -280,7 +280,7 @@ impl Inner {
         Ok(reservation)
     }
 
-    async fn push_and_publish(
+    pub(super) async fn push_and_publish(
         &self,
         publish_id: &str,
         data_source: &str,

@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 
 use super::ingest::{new_uid, remove};
 use super::lock::{DirectoryLock, Holder, Locking};
-use super::{Database, Inner, Mode, watch};
+use super::{AutoCompaction, Database, Inner, Mode, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
 use crate::store::{Lease, MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
-use crate::view::{OldNulls, Reads, View};
+use crate::view::{Druids, Reads, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
@@ -43,7 +43,9 @@ pub struct DatabaseBuilder {
     store_options: StoreOptions,
     metadata: Option<MetadataUrl>,
     deep_storage: Option<DeepStorageUrl>,
-    old_nulls: OldNulls,
+    druids: Druids,
+    cache_limit_bytes: Option<u64>,
+    auto_compaction: Vec<AutoCompaction>,
     clock: Arc<dyn Clock>,
     mode: Mode,
     /// Of a leader.
@@ -68,7 +70,9 @@ impl DatabaseBuilder {
             store_options,
             metadata: None,
             deep_storage: None,
-            old_nulls: OldNulls::default(),
+            druids: Druids::default(),
+            cache_limit_bytes: None,
+            auto_compaction: Vec::new(),
             clock: Arc::new(SystemClock),
             mode: Mode::Alone,
             lease: None,
@@ -109,7 +113,30 @@ impl DatabaseBuilder {
     /// until version 28; `*` is all of them. None unless said.
     #[must_use]
     pub fn empty_is_null(mut self, data_sources: impl IntoIterator<Item = String>) -> Self {
-        self.old_nulls = OldNulls(data_sources.into_iter().collect());
+        self.druids.empty_is_null = data_sources.into_iter().collect();
+        self
+    }
+
+    /// The data sources whose segments of Druid's are written in Henge's format once they are on this machine, compared
+    /// row for row, and served from that; `*` is all of them. None unless said. Deep storage is left as it is.
+    #[must_use]
+    pub fn convert_druids(mut self, data_sources: impl IntoIterator<Item = String>) -> Self {
+        self.druids.convert = data_sources.into_iter().collect();
+        self
+    }
+
+    /// How many bytes the segments may take that are fetched from elsewhere and kept in the directory. What was read
+    /// longest ago goes first; what queries need at one time is kept beyond the limit. No limit unless said.
+    #[must_use]
+    pub fn cache_limit_bytes(mut self, bytes: u64) -> Self {
+        self.cache_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// What is compacted without being asked; the first that names a data source is for it. Nothing unless said.
+    #[must_use]
+    pub fn auto_compaction(mut self, auto: impl IntoIterator<Item = AutoCompaction>) -> Self {
+        self.auto_compaction = auto.into_iter().collect();
         self
     }
 
@@ -199,7 +226,8 @@ impl DatabaseBuilder {
         let snapshot = store.snapshot().await?;
         let reads = if self.mode == Mode::Alone { Reads::Here } else { Reads::Elsewhere };
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
-        let view = Arc::new(View::new(storage.clone(), self.old_nulls, reads, snapshot)?);
+        let view = View::new(storage.clone(), self.druids, reads, self.cache_limit_bytes, snapshot)?;
+        let view = Arc::new(view);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,
             spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),
@@ -226,6 +254,8 @@ impl DatabaseBuilder {
             ingest_bytes: self.memory_limit_bytes.map_or(INGEST_BYTES, |bytes| bytes / INGEST_SHARE),
             store_options: self.store_options,
             ingesting: Semaphore::new(1),
+            compacting: Semaphore::new(1),
+            auto_compaction: self.auto_compaction,
             publishing: tokio::sync::Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
             running: Mutex::default(),

@@ -2,9 +2,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use henge_engine::Result;
+use henge_engine::ingest::Cancellation;
 
-use super::{Inner, Mode};
+use super::{CompactionReport, Database, Inner, Mode};
 use crate::lease;
+use crate::view::{Conversion, ViewedSegment};
 
 /// How often the metadata database is asked whether somebody else changed it: one indexed look-up, and one small row a
 /// data source.
@@ -22,6 +24,9 @@ pub(super) fn start(inner: &Arc<Inner>) {
         return;
     }
     watching.spawn(fetching(Arc::downgrade(inner)));
+    if !inner.auto_compaction.is_empty() {
+        watching.spawn(compacting(Arc::downgrade(inner)));
+    }
     if inner.lease.lock().is_some() {
         watching.spawn(renewing(Arc::downgrade(inner)));
     }
@@ -53,11 +58,50 @@ async fn fetching(inner: Weak<Inner>) {
         let changes = this.view.changes();
         if complete_as_of != Some(changes) {
             match this.fetch_missing().await {
-                Ok(()) => complete_as_of = Some(changes),
+                Ok(()) if this.convert_fetched().await => complete_as_of = Some(changes),
+                Ok(()) => {}
                 Err(error) => tracing::warn!(%error, "a segment could not be fetched; it is tried again"),
             }
         }
+        let view = Arc::clone(&this.view);
         drop(this);
+        let trimmed = tokio::task::spawn_blocking(move || view.trim_cache()).await.map_err(super::lost).flatten();
+        if let Err(error) = trimmed {
+            tracing::warn!(%error, "the segment cache stays beyond its limit");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn compacting(inner: Weak<Inner>) {
+    let mut looked_at = None;
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        let changes = inner.view.changes();
+        if looked_at != Some(changes) {
+            looked_at = Some(changes);
+            let database = Database { inner: Arc::clone(&inner), runtime: Arc::clone(&inner.runtime) };
+            for spec in inner.due_compactions() {
+                let data_source = spec.data_source.clone();
+                match database.compact(spec, None, Cancellation::default()).await {
+                    Ok(report) if report.num_granules + report.skipped.len() > 0 => {
+                        let CompactionReport { num_granules, segments_before, segments_after, skipped, .. } = report;
+                        let skipped = skipped.len();
+                        tracing::info!(
+                            data_source,
+                            num_granules,
+                            segments_before,
+                            segments_after,
+                            skipped,
+                            "compacted"
+                        );
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(data_source, %error, "not compacted"),
+                }
+            }
+        }
+        drop(inner);
         tokio::time::sleep(POLL).await;
     }
 }
@@ -102,24 +146,55 @@ impl Inner {
             }
             if self.view.rev(&data_source) != rev {
                 let (rev, used) = self.store.used(&data_source).await?;
+                let segments = used.len();
                 self.view.replace(&data_source, rev, used)?;
+                tracing::info!(data_source, rev, segments, "served as the metadata database has it now");
             }
         }
         settled
     }
 
-    /// Brings all visible segments to this machine, the newest first.
+    fn visible_segments(&self) -> impl Iterator<Item = Arc<ViewedSegment>> {
+        self.view.segments().into_iter().filter(|(_, hidden)| !hidden).map(|(segment, _)| segment)
+    }
+
+    /// Brings all visible segments to this machine, the newest first, and no more than there is room for.
     async fn fetch_missing(&self) -> Result<()> {
-        let segments = self.view.segments().into_iter().filter(|(_, hidden)| !hidden).map(|(segment, _)| segment);
-        let mut missing = segments.filter(|segment| !segment.segment.is_here()).collect::<Vec<_>>();
+        let mut missing = self.visible_segments().filter(|segment| !segment.segment.is_here()).collect::<Vec<_>>();
         missing.sort_by_key(|segment| std::cmp::Reverse(segment.id.interval.end()));
         let mut failed = None;
-        for segment in missing {
+        for segment in missing.iter().filter(|segment| segment.segment.has_room()) {
             if let Err(error) = segment.segment.fetch().await {
                 failed = Some(error.context("segment", &segment.id));
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Writes segments of Druid's in our format where that was asked for, one after the other, as an ingestion takes its
+    /// turn and its memory. False if it has to be gone on with later.
+    async fn convert_fetched(&self) -> bool {
+        for segment in self.visible_segments().filter(|s| s.segment.is_to_be_converted() && s.segment.is_here()) {
+            let Ok(_turn) = self.ingesting.acquire().await else { return true };
+            let Ok(_memory) = self.reserve_memory() else { return false };
+            let lazy = Arc::clone(&segment.segment);
+            let (segment_id, data_source) = (segment.id.to_string(), &segment.id.data_source);
+            match tokio::task::spawn_blocking(move || lazy.convert()).await.map_err(super::lost).flatten() {
+                Ok(Conversion::NotNeeded) => {}
+                Ok(Conversion::Done { size_bytes }) => {
+                    tracing::info!(
+                        segment_id,
+                        data_source,
+                        size_bytes,
+                        "a segment of Druid's was converted; all rows compared"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(segment_id, data_source, %error, "a segment of Druid's is not converted; it is served as it is");
+                }
+            }
+        }
+        true
     }
 
     /// Whatever is written from here on is written under this lease.

@@ -74,7 +74,7 @@ impl Place {
         Historical::open(HistoricalOptions {
             dir: self.path("historical"),
             storage: DeepStorage::caching(&url, vec![location], Vec::new())?,
-            old_nulls: OldNulls::default(),
+            druids: Druids::default(),
             drop_delay: Duration::ZERO,
         })
         .await

@@ -273,3 +273,123 @@ async fn check(steps: Vec<Step>) -> Result<()> {
     }
     Ok(())
 }
+
+/// What may happen around a compaction.
+#[derive(Clone, Debug)]
+enum Event {
+    Append,
+    /// A new segment in place of what is there from one hour to another.
+    Replace(i64, i64),
+    /// Nothing in place of it.
+    Empty(i64, i64),
+    /// Whatever lies within is marked unused.
+    MarkUnused(i64, i64),
+    /// One of the groups that are seen whole is begun to be merged.
+    Begin(usize),
+    /// What was begun is published.
+    End,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let span = || prop_oneof![Just((0_i64, 8_i64)), Just((0, 4)), Just((4, 8)), Just((2, 4))];
+    let event = prop_oneof![
+        4 => Just(Event::Append),
+        1 => span().prop_map(|(from, to)| Event::Replace(from, to)),
+        1 => span().prop_map(|(from, to)| Event::Empty(from, to)),
+        1 => span().prop_map(|(from, to)| Event::MarkUnused(from, to)),
+        3 => (0..4_usize).prop_map(Event::Begin),
+        3 => Just(Event::End),
+    ];
+    proptest::collection::vec(event, 1..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn a_compaction_changes_no_hour_whatever_happens_meanwhile(events in events()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(check_compactions(events)).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    }
+}
+
+/// Each segment has a bit of its own as its number of rows; a merged one, those of its inputs.
+async fn check_compactions(events: Vec<Event>) -> Result<()> {
+    let store = MemoryStore::new();
+    let mut begun: Option<(Compacted, u64)> = None;
+    let mut expected = BTreeMap::new();
+    for (number, event) in events.into_iter().enumerate() {
+        let name = number.to_string();
+        let bit = 1_u64 << number;
+        let is_compaction = matches!(event, Event::Begin(_) | Event::End);
+        match event {
+            Event::Append => {
+                drop(publish(&store, &request(&name, PublishMode::Append, vec![segment(hours(0, 8), bit)])).await)
+            }
+            Event::Replace(from, to) => {
+                let mode = replace(vec![hours(from, to)], store.rev("wiki").await?);
+                done(&store, &request(&name, mode, vec![segment(hours(from, to), bit)])).await?;
+            }
+            Event::Empty(from, to) => {
+                let mode = replace(vec![hours(from, to)], store.rev("wiki").await?);
+                done(&store, &request(&name, mode, vec![])).await?;
+            }
+            Event::MarkUnused(from, to) => drop(store.mark_unused("wiki", hours(from, to), time("2026-01-01")).await?),
+            Event::Begin(which) => begun = begin(&store, which).await?.or(begun),
+            Event::End => {
+                if let Some((compacted, bits)) = begun.take() {
+                    let merged = segment(compacted.interval, bits);
+                    let published =
+                        publish(&store, &request(&name, PublishMode::Compact(compacted), vec![merged])).await;
+                    assert!(published.as_ref().err().is_none_or(Error::is_retryable), "{published:?}");
+                }
+            }
+        }
+        let seen = seen(&store).await?;
+        for (hour, numbers) in &seen {
+            let all = numbers.iter().fold(0, |all, number| all | number);
+            assert_eq!(all, numbers.iter().sum::<u64>(), "rows are seen twice in hour {hour}: {numbers:?}");
+        }
+        let rows =
+            seen.into_iter().map(|(hour, numbers)| (hour, numbers.iter().sum::<u64>())).collect::<BTreeMap<_, _>>();
+        if is_compaction {
+            assert_eq!(rows, expected, "event {number}");
+        }
+        expected = rows;
+    }
+    Ok(())
+}
+
+/// The group to merge, and what its segments hold together.
+async fn begin(store: &MemoryStore, which: usize) -> Result<Option<(Compacted, u64)>> {
+    let records = store.snapshot().await?.segments;
+    let mut timeline = Timeline::new();
+    timeline.apply(&[], records.iter().map(addition).collect())?;
+    let whole = timeline.visible().data(Interval::ETERNITY).filter(|entry| entry.clip == entry.group.interval());
+    let whole = whole.collect::<Vec<_>>();
+    let Some(entry) = whole.get(which % whole.len().max(1)) else { return Ok(None) };
+    let inputs = entry.group.partitions().iter().map(|(_, id)| id.clone()).collect::<Vec<_>>();
+    let bits = records.iter().filter(|record| inputs.contains(&record.id)).map(|record| record.num_rows).sum();
+    let compacted = Compacted { interval: entry.group.interval(), inputs, since_rev: store.rev("wiki").await? };
+    Ok(Some((compacted, bits)))
+}
+
+#[tokio::test]
+async fn what_was_appended_while_it_was_merged_stays_and_what_was_replaced_does_not_come_back() -> Result<()> {
+    let store = MemoryStore::new();
+    done(&store, &request("a", PublishMode::Append, vec![segment(hours(0, 24), 1)])).await?;
+    done(&store, &request("b", PublishMode::Append, vec![segment(hours(0, 24), 2)])).await?;
+    let (compacted, bits) = begin(&store, 0).await?.expect("a group");
+    done(&store, &request("c", PublishMode::Append, vec![segment(hours(0, 24), 4)])).await?;
+    let merged = request("d", PublishMode::Compact(compacted), vec![segment(hours(0, 24), bits)]);
+    let published = done(&store, &merged).await?;
+    assert_eq!((published.added.len(), published.marked_unused.len()), (2, 3));
+    assert_eq!(seen(&store).await?[&5], [3, 4]);
+
+    let (compacted, bits) = begin(&store, 0).await?.expect("a group");
+    done(&store, &request("e", replace(vec![hours(3, 4)], store.rev("wiki").await?), vec![])).await?;
+    let late = publish(&store, &request("f", PublishMode::Compact(compacted), vec![segment(hours(0, 24), bits)])).await;
+    assert!(late.is_err_and(|error| error.is_retryable() && error.to_string().contains("while its rows were merged")));
+    assert!(!seen(&store).await?.contains_key(&3));
+    Ok(())
+}

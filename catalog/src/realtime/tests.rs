@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::clock::Clock;
 use crate::store::Snapshot;
-use crate::view::{Generation, OldNulls, Reads, View};
+use crate::view::{Druids, Generation, Reads, View};
 
 #[derive(Debug)]
 struct FixedClock;
@@ -39,7 +39,7 @@ fn limits() -> Limits {
 fn streams(disk: &MemoryDisk, dir: &Path) -> Arc<Streams> {
     let storage =
         DeepStorage::open(&DeepStorageUrl::Local(dir.join("segments")), dir.join("cache"), Vec::new()).unwrap();
-    let view = Arc::new(View::new(storage, OldNulls::default(), Reads::Here, Snapshot::default()).unwrap());
+    let view = Arc::new(View::new(storage, Druids::default(), Reads::Here, None, Snapshot::default()).unwrap());
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Streams::new("realtime".into(), disk, view, Arc::new(FixedClock), limits()).unwrap()
 }

@@ -48,7 +48,7 @@ impl SchemaCounts {
 
 /// The columns of all schemas, each once. Where two differ: numbers meet in DOUBLE, anything else in STRING; a list
 /// beside single values makes lists; a column that is a dimension anywhere is one.
-pub(super) fn union<'a>(schemas: impl Iterator<Item = &'a SegmentSchema>) -> Result<SegmentSchema> {
+pub(crate) fn union<'a>(schemas: impl Iterator<Item = &'a SegmentSchema>) -> Result<SegmentSchema> {
     let mut columns: Vec<ColumnSchema> = Vec::new();
     for column in schemas.flat_map(SegmentSchema::columns) {
         if matches!(column.role, ColumnRole::Time | ColumnRole::EventTime) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -30,12 +30,12 @@ enum Work {
 }
 
 /// Some of the rows of a granule: one segment.
-struct Part {
-    interval: Interval,
-    order: Arc<RowOrder>,
-    rows: Range<usize>,
-    partition: u32,
-    partitions: u32,
+pub(super) struct Part {
+    pub(super) interval: Interval,
+    pub(super) order: Arc<RowOrder>,
+    pub(super) rows: Range<usize>,
+    pub(super) partition: u32,
+    pub(super) partitions: u32,
 }
 
 impl Merge<'_> {
@@ -84,23 +84,32 @@ impl Merge<'_> {
         }
         let rollup = if self.plan.rollup { Rollup::On } else { Rollup::Off };
         let order = Arc::new(RowOrder::of(inputs, schema, rollup)?);
-        let rows = order.num_rows();
-        let parts = rows.div_ceil(self.max_rows).max(1);
-        let partitions = u32::try_from(parts).unwrap_or(u32::MAX);
-        let part = |partition: u32| {
-            let bound = |n: u32| (n as usize * rows) / parts;
-            let rows = bound(partition)..bound(partition + 1);
-            Part { interval, order: Arc::clone(&order), rows, partition, partitions }
-        };
-        Ok((0..partitions).map(part).collect())
+        let parts = parts_of(order.num_rows(), self.max_rows);
+        let partitions = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let part = |(rows, partition)| Part { interval, order: Arc::clone(&order), rows, partition, partitions };
+        Ok(parts.into_iter().zip(0..).map(part).collect())
     }
 
     fn write_part(&self, part: Part) -> Result<FinishedSegment> {
-        let Part { interval, order, rows, partition, partitions } = part;
+        let rollup = if self.plan.rollup { Rollup::On } else { Rollup::Off };
+        part.write(&self.segment_dir, rollup, self.cancel)
+    }
+}
+
+impl Part {
+    pub(super) fn write(self, dir: &Path, rollup: Rollup, cancel: &Cancellation) -> Result<FinishedSegment> {
+        let Self { interval, order, rows, partition, partitions } = self;
         let name = format!("{}_{}_{partition}.henge", interval.start().millis(), interval.end().millis());
-        let path = self.segment_dir.join(name);
-        let options = WriteOptions::default();
-        let summary = write_file(&path, self.cancel, |out| write_segment(&order, rows, &options, out))?;
+        let path = dir.join(name);
+        let options = WriteOptions::default().rolled_up(rollup);
+        let summary = write_file(&path, cancel, |out| write_segment(&order, rows, &options, out))?;
         Ok(FinishedSegment { interval, partition, partitions, path, summary })
     }
+}
+
+/// Divides rows into parts of about the same size, of at most `max_rows`; at least one.
+pub(super) fn parts_of(rows: usize, max_rows: usize) -> Vec<Range<usize>> {
+    let parts = rows.div_ceil(max_rows.max(1)).max(1);
+    let bound = |part: usize| (part as u128 * rows as u128 / parts as u128) as usize;
+    (0..parts).map(|part| bound(part)..bound(part + 1)).collect()
 }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::{Array, StringViewArray, StringViewBuilder, make_view};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 
 use super::Dictionary;
+use super::decoded::{Decoded, pick};
 use super::page::{FileBytes, PageEntry, Pages};
 use super::wire::{Reader, put_string, put_varint, to_u32};
 use super::write::Sink;
@@ -112,7 +113,7 @@ pub(super) struct FileDictionary {
     firsts: Vec<Box<str>>,
     /// The code of each page's first value.
     first_codes: Vec<u32>,
-    values: OnceLock<Arc<StringViewArray>>,
+    values: Decoded,
 }
 
 impl FileDictionary {
@@ -145,7 +146,7 @@ impl FileDictionary {
         let entries = details.iter().map(|page| page.entry).collect();
         let (pages, end) = Pages::new(file, column, "dictionary page", start, entries)?;
         let dictionary =
-            Self { has_null, cardinality: codes, pages, details, firsts, first_codes, values: OnceLock::new() };
+            Self { has_null, cardinality: codes, pages, details, firsts, first_codes, values: Decoded::default() };
         Ok((dictionary, end))
     }
 
@@ -155,7 +156,7 @@ impl FileDictionary {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let decoded = self.values.get().map_or(0, |values| values.get_array_memory_size());
+        let decoded = self.values.memory_bytes();
         let firsts = self.firsts.iter().map(|first| first.len() + size_of::<Box<str>>()).sum::<usize>();
         decoded + firsts + self.details.len() * (size_of::<DictionaryPage>() + 4) + self.pages.memory_bytes()
     }
@@ -253,18 +254,11 @@ impl Dictionary for FileDictionary {
     }
 
     fn values(&self) -> Result<Arc<StringViewArray>> {
-        if let Some(values) = self.values.get() {
-            return Ok(Arc::clone(values));
-        }
-        let values = Arc::new(self.decode()?);
-        Ok(Arc::clone(self.values.get_or_init(|| values)))
+        self.values.kept(|| self.decode())
     }
 
     fn values_once(&self) -> Result<Arc<StringViewArray>> {
-        match self.values.get() {
-            Some(values) => Ok(Arc::clone(values)),
-            None => Ok(Arc::new(self.decode()?)),
-        }
+        self.values.once(|| self.decode())
     }
 
     fn values_of(&self, codes: &[u32]) -> Result<StringViewArray> {
@@ -307,17 +301,6 @@ impl FileDictionary {
             false => Err(Error::defensive("a code beyond its dictionary")),
         }
     }
-}
-
-fn pick(values: &StringViewArray, codes: &[u32]) -> Result<StringViewArray> {
-    let indices = arrow::array::UInt32Array::from(codes.to_vec());
-    let taken = arrow::compute::take(values, &indices, Some(arrow::compute::TakeOptions { check_bounds: true }))
-        .map_err(|error| Error::defensive("a code beyond its dictionary").with_source(error))?;
-    taken
-        .as_any()
-        .downcast_ref::<StringViewArray>()
-        .cloned()
-        .ok_or_else(|| Error::defensive("a dictionary of another type than text"))
 }
 
 /// Views under construction.

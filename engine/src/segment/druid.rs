@@ -19,8 +19,11 @@ mod container;
 mod cursor;
 mod descriptor;
 mod dictionary;
+mod fields;
 mod fixed;
 mod front_coded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ids;
 mod index;
 mod indexed;
@@ -33,6 +36,7 @@ mod strings;
 pub(crate) mod tests;
 mod texts;
 mod unpack;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -52,7 +56,7 @@ use descriptor::Shape;
 use index::{Index, Metadata};
 
 pub use inspect::DruidInspection;
-pub use unpack::{gather, unpack};
+pub use unpack::{gather, is_segment_file, unpack};
 
 /// What an empty text in a column means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,14 +99,14 @@ impl DruidSegment {
         Self::new(dir.display().to_string(), Source::Directory(dir.to_owned()), nulls)
     }
 
-    /// Opens a directory, or unpacks an `index.zip` into a temporary directory, which goes when the segment does.
+    /// Opens a directory, or unpacks an `index.zip`, gzipped or not, into a temporary directory, which goes when the segment does.
     pub fn open_path(path: &Path, nulls: Nulls) -> Result<Self> {
         if path.is_dir() {
             return Self::open(path, nulls);
         }
         let unpacked = tempfile::tempdir()
             .map_err(|error| Error::runtime_failure("there is no place to unpack the segment to").with_source(error))?;
-        unpack(path, unpacked.path())?;
+        gather(path, unpacked.path())?;
         let mut segment = Self::open(unpacked.path(), nulls)?;
         segment.name = path.display().to_string();
         segment.unpacked = Some(unpacked);
@@ -116,7 +120,7 @@ impl DruidSegment {
         }
         let mut head = [0; 4];
         let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
-        read.is_ok() && (head == *b"PK\x03\x04" || head == *b"PK\x05\x06")
+        read.is_ok() && (unpack::is_zip(&head) || head.starts_with(&unpack::GZIP))
     }
 
     /// Reads a segment from memory, by the names of its files. `name` is what errors call it.

@@ -72,6 +72,11 @@ impl SegmentFile {
         self.file.bytes().len() as u64
     }
 
+    /// Whether rows that agree in time and all dimensions were combined when it was written.
+    pub fn is_rolled_up(&self) -> bool {
+        self.table.rolled_up
+    }
+
     /// Reads the whole file: every checksum, every value, and whether statistics, counts and indexes agree with them.
     /// The first thing that is wrong is named.
     pub fn verify(&self) -> Result<()> {

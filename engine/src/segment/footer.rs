@@ -33,6 +33,8 @@ pub(super) fn head() -> [u8; HEAD_BYTES] {
 pub(super) struct Table {
     pub(super) num_rows: usize,
     pub(super) time_range: Option<(Timestamp, Timestamp)>,
+    /// Whether rows that agree in time and all dimensions were combined.
+    pub(super) rolled_up: bool,
     pub(super) columns: Vec<ColumnEntry>,
 }
 
@@ -69,7 +71,7 @@ impl Sections {
 
 /// The footer and the tail of a file with one table, of which `data_bytes` are written.
 pub(super) fn encode(table: &Table, data_bytes: u64) -> Result<Vec<u8>> {
-    let mut record = vec![TABLE_ROWS, u8::from(table.time_range.is_some()), 0, 0];
+    let mut record = vec![TABLE_ROWS, u8::from(table.time_range.is_some()), u8::from(table.rolled_up), 0];
     record.extend_from_slice(&to_u32(table.columns.len(), "the columns")?.to_le_bytes());
     record.extend_from_slice(&(table.num_rows as u64).to_le_bytes());
     let (min, max) = table.time_range.unwrap_or_default();
@@ -193,8 +195,8 @@ fn find_footer(file: &[u8]) -> Result<&[u8]> {
 /// The table if it holds rows, and how many bytes of the file are its own.
 fn decode_table(record: &[u8], wanted: bool) -> Result<(Option<Table>, u64)> {
     let mut reader = Reader::new(record, "a table of the footer");
-    let (kind, has_time) = (reader.u8()?, reader.u8()? != 0);
-    reader.take(2)?;
+    let (kind, has_time, rolled_up) = (reader.u8()?, reader.u8()? != 0, reader.u8()? != 0);
+    reader.take(1)?;
     let num_columns = reader.count(4)?;
     let num_rows = reader.length()?;
     let times = (Timestamp::from_millis(reader.i64()?), Timestamp::from_millis(reader.i64()?));
@@ -216,7 +218,7 @@ fn decode_table(record: &[u8], wanted: bool) -> Result<(Option<Table>, u64)> {
     if column_bytes != data_bytes {
         return Err(reader.damaged("does not account for its bytes"));
     }
-    Ok((Some(Table { num_rows, time_range: has_time.then_some(times), columns }), data_bytes))
+    Ok((Some(Table { num_rows, time_range: has_time.then_some(times), rolled_up, columns }), data_bytes))
 }
 
 fn decode_column(record: &[u8]) -> Result<ColumnEntry> {

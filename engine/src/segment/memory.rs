@@ -9,10 +9,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, StringViewArray, UInt32Array};
+use arrow::array::{Array, StringViewArray};
 use arrow::buffer::BooleanBuffer;
 use roaring::RoaringBitmap;
 
+use super::decoded::pick;
 use super::{
     BLOCK_ROWS, BlockStats, Column, Dictionary, MultiStringColumn, Number, NumericColumn, Segment, StringColumn,
     block_range,
@@ -344,11 +345,7 @@ impl Dictionary for MemoryDictionary {
     }
 
     fn values_of(&self, codes: &[u32]) -> Result<StringViewArray> {
-        let taken =
-            arrow::compute::take(self.values.as_ref(), &UInt32Array::from(codes.to_vec()), None).map_err(|error| {
-                Error::defensive("codes lie within the dictionary and can be taken from it").with_source(error)
-            })?;
-        Ok(arrow::array::AsArray::as_string_view(&taken).clone())
+        pick(&self.values, codes)
     }
 }
 

@@ -40,6 +40,15 @@ impl OpenSegment {
         }
     }
 
+    /// Whether rows that agree in time and all dimensions were combined, so that a merge can combine them again. Druid's
+    /// are sorted in an order of their own.
+    pub fn is_rolled_up(&self) -> bool {
+        match self {
+            Self::Ours(segment) => segment.is_rolled_up(),
+            Self::Druids(_) => false,
+        }
+    }
+
     fn segment(&self) -> &dyn Segment {
         match self {
             Self::Ours(segment) => segment,

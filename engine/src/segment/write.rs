@@ -11,7 +11,7 @@ use super::column::string::{CodesWriter, put_counts};
 use super::dictionary::DictionaryWriter;
 use super::footer::{self, ColumnEntry, KIND_MULTI_STRING, KIND_NUMBER, KIND_STRING, Sections, Table};
 use super::merge::{
-    Codes, Fold, Lists, NumberGather, RowOrder, Unified, fold_column, gather_codes, gather_lists, output_blocks,
+    Codes, Fold, Lists, NumberGather, Rollup, RowOrder, Unified, fold_column, gather_codes, gather_lists, output_blocks,
 };
 use super::page::checksum;
 use super::row_index::{RowLists, put_no_index};
@@ -34,6 +34,7 @@ pub enum RowIndexPolicy {
 #[derive(Clone, Debug, Default)]
 pub struct WriteOptions {
     row_index: HashMap<String, RowIndexPolicy>,
+    rolled_up: bool,
 }
 
 impl WriteOptions {
@@ -41,6 +42,13 @@ impl WriteOptions {
     #[must_use]
     pub fn row_index(mut self, column: impl Into<String>, policy: RowIndexPolicy) -> Self {
         self.row_index.insert(column.into(), policy);
+        self
+    }
+
+    /// Says that rows which agree in time and all dimensions are combined, so that compaction combines them again.
+    #[must_use]
+    pub fn rolled_up(mut self, rollup: Rollup) -> Self {
+        self.rolled_up = rollup == Rollup::On;
         self
     }
 
@@ -85,7 +93,7 @@ pub fn write_segment(
     }
     let millis = columns[0].min_max;
     let time_range = millis.map(|(min, max)| (Timestamp::from_millis(min as i64), Timestamp::from_millis(max as i64)));
-    let table = Table { num_rows: rows.len(), time_range, columns };
+    let table = Table { num_rows: rows.len(), time_range, rolled_up: options.rolled_up, columns };
     sink.put(&footer::encode(&table, sink.written)?)?;
     let size_bytes = sink.written;
     buffered.flush().map_err(cannot_write)?;

@@ -57,6 +57,18 @@ impl LoadSpec {
     }
 }
 
+impl LoadSpec {
+    /// Whether it names what all objects of the segment are below, rather than one object.
+    pub(super) fn is_folder(&self) -> bool {
+        match self {
+            Self::S3 { key, .. } | Self::S3Zip { key, .. } => key.ends_with('/'),
+            Self::Google { path, .. } => path.ends_with('/'),
+            Self::Azure { blob_path, .. } => blob_path.ends_with('/'),
+            Self::Local { .. } | Self::Hdfs { .. } | Self::Tombstone => false,
+        }
+    }
+}
+
 impl fmt::Display for LoadSpec {
     /// As people write such places.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,10 +12,12 @@ use super::object::{Object, ObjectStores};
 use super::segment_cache::{CacheLocation, Reserved, SegmentCache, files_of};
 use crate::error::{Error, Result};
 use crate::model::{SegmentId, SegmentUid};
-use crate::segment::druid::{DruidSegment, gather};
+use crate::segment::druid::{DruidSegment, Nulls, gather, is_segment_file};
 
 /// Segments fetched at one time; queries that wait for one come first come, first served.
 const FETCHES_AT_ONCE: usize = 4;
+/// A segment that is not zipped has no more files than this.
+const MAX_FILES: usize = 10_000;
 
 /// Where new segments are put for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +219,26 @@ impl DeepStorage {
         self.inner.cache.bytes()
     }
 
+    /// The file of ours that was made of a segment of Druid's, if one is in the cache.
+    pub fn converted_here(&self, uid: SegmentUid, nulls: Nulls) -> Option<PathBuf> {
+        self.inner.cache.converted(uid, nulls)
+    }
+
+    /// A name for such a file while it is being made; what is left there is removed at the next start.
+    pub fn converting(&self, uid: SegmentUid) -> PathBuf {
+        self.inner.cache.converting(uid)
+    }
+
+    /// Takes such a file, finished, into the cache.
+    pub fn keep_converted(&self, file: &Path, uid: SegmentUid, nulls: Nulls) -> Result<PathBuf> {
+        self.inner.cache.keep_converted(file, uid, nulls)
+    }
+
+    /// Removes the files of a segment of Druid's from the cache, and leaves what was made of them. Nobody may read them.
+    pub fn forget_unpacked(&self, uid: SegmentUid) -> Result<()> {
+        self.inner.cache.remove_unpacked(uid)
+    }
+
     /// Removes all segments from the cache but these.
     pub fn retain_cached(&self, used: &HashSet<SegmentUid>) -> Result<usize> {
         self.inner.cache.retain(used)
@@ -244,6 +266,9 @@ impl Inner {
         let _place = self.fetches.acquire().await.map_err(closed)?;
         // Of a segment that was put there by hand the size is not known; it is counted once it is here.
         let reserved = self.cache.reserve(uid, expected.as_ref().map_or(0, |expected| expected.size_bytes))?;
+        if load_spec.is_folder() {
+            return self.fetch_files(reserved, load_spec, expected).await;
+        }
         let part = reserved.temporary();
         let (size_bytes, hash) = match load_spec {
             LoadSpec::Local { .. } => {
@@ -264,6 +289,27 @@ impl Inner {
         }
         check(load_spec, expected.as_ref(), &Expected { size_bytes, hash })?;
         reserved.keep(&part)
+    }
+
+    /// Fetches the files of a segment of Druid's that is not zipped.
+    async fn fetch_files(
+        &self,
+        reserved: Reserved<'_>,
+        load_spec: &LoadSpec,
+        expected: Option<Expected>,
+    ) -> Result<PathBuf> {
+        let files = self.object(load_spec)?.below(MAX_FILES).await?;
+        let dir = reserved.unpacking()?;
+        let mut fetched = 0;
+        for (name, object) in files.iter().filter(|(name, _)| is_segment_file(name)) {
+            object.get(&dir.join(name)).await?;
+            fetched += 1;
+        }
+        if fetched == 0 {
+            return Err(Error::not_found(format!("there are no files of a segment below `{load_spec}`")));
+        }
+        expected.map_or(Ok(()), |expected| check(load_spec, Some(&expected), &measure(&dir)?))?;
+        reserved.keep_unpacked(&dir)
     }
 
     /// Puts the files of a segment of Druid's into the cache.

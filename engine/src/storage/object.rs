@@ -77,6 +77,24 @@ impl ObjectStores {
 }
 
 impl Object {
+    /// The objects directly below this one, as below a directory, with their names there. More than `most` are refused.
+    pub(super) async fn below(&self, most: usize) -> Result<Vec<(String, Self)>> {
+        let listed = self.store.list_with_delimiter(Some(&self.path)).await.map_err(|error| self.unreadable(error))?;
+        if listed.objects.len() > most {
+            return Err(Error::capacity_exceeded(format!("there are more than {most} objects below `{}/`", self.name)));
+        }
+        let below = listed.objects.into_iter().filter_map(|found| {
+            let name = found.location.filename()?.to_owned();
+            let object = Self {
+                store: Arc::clone(&self.store),
+                path: found.location,
+                name: format!("{}/{name}", self.name.trim_end_matches('/')),
+            };
+            Some((name, object))
+        });
+        Ok(below.collect())
+    }
+
     /// Puts a file's bytes there, and reads them back: on return they are there, and they are the same.
     pub(super) async fn put(&self, file: &Path) -> Result<(u64, String)> {
         let mut attempts = Attempts::default();

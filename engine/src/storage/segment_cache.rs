@@ -9,11 +9,22 @@ use super::deep::failure;
 use super::disk::{Disk, LocalDisk};
 use crate::error::{Error, Result};
 use crate::model::SegmentUid;
+use crate::segment::druid::Nulls;
 
 const TMP_DIR: &str = "tmp";
 const FILE_EXTENSION: &str = "henge";
 /// How the names of directories with a segment of Druid's end.
 const DRUID_EXTENSION: &str = "druid";
+/// How the names of files end that were made of Druid's segments, in our format. What an empty text was taken for tells
+/// them apart.
+const fn converted_extension(nulls: Nulls) -> &'static str {
+    match nulls {
+        Nulls::AsStored => "converted",
+        Nulls::EmptyIsNull => "converted-empty-is-null",
+    }
+}
+
+const CONVERTED: [Nulls; 2] = [Nulls::AsStored, Nulls::EmptyIsNull];
 
 /// A directory of a segment cache, and how much it may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +35,9 @@ pub struct CacheLocation {
 
 /// Segment files that were fetched from a deep storage elsewhere, by their uids.
 ///
-/// Names are made of uids alone, never of what a data source is called. What has its name is whole. No location holds
-/// more than it may, with what is being fetched into it.
+/// Names are made of uids alone, never of what a data source is called. What has its name is whole. A segment of Druid's
+/// is a directory, or a file of ours that was made of it, or both, in one location. No location holds more than it may,
+/// with what is being fetched into it.
 #[derive(Debug)]
 pub(super) struct SegmentCache {
     locations: Vec<CacheLocation>,
@@ -72,6 +84,11 @@ impl SegmentCache {
         Ok(Self { locations, placed: Mutex::new(placed), fetching: Mutex::default() })
     }
 
+    /// Where a segment is that was made of one of Druid's.
+    pub(super) fn converted(&self, uid: SegmentUid, nulls: Nulls) -> Option<PathBuf> {
+        self.named(uid, converted_extension(nulls))
+    }
+
     /// Where a segment's file is.
     pub(super) fn path(&self, uid: SegmentUid) -> Option<PathBuf> {
         self.named(uid, FILE_EXTENSION)
@@ -94,11 +111,18 @@ impl SegmentCache {
     /// Keeps room for a segment, where there is most of it. Fails with `CapacityExceeded` if there is not enough.
     pub(super) fn reserve(&self, uid: SegmentUid, bytes: u64) -> Result<Reserved<'_>> {
         let mut placed = self.placed.lock();
-        placed.release(uid);
+        // What was made of a segment of Druid's stays, and the segment comes beside it.
+        let before = placed.by_uid.get(&uid).map(|place| place.location);
+        let before = before.and_then(|location| Some((location, self.bytes_kept(location, uid)?)));
+        match before {
+            Some((location, bytes)) => placed.put(uid, Place { location, bytes }),
+            None => placed.release(uid),
+        }
         let free = |(index, location): (usize, &CacheLocation)| {
             (location.max_bytes.saturating_sub(placed.used_bytes[index]), std::cmp::Reverse(index))
         };
-        let best = self.locations.iter().enumerate().map(free).max();
+        let may_be = |(index, _): &(usize, _)| before.is_none_or(|(location, _)| location == *index);
+        let best = self.locations.iter().enumerate().filter(may_be).map(free).max();
         let Some((free_bytes, std::cmp::Reverse(location))) = best.filter(|(free_bytes, _)| *free_bytes >= bytes)
         else {
             let free_bytes = best.map_or(0, |(free_bytes, _)| free_bytes);
@@ -108,6 +132,7 @@ impl SegmentCache {
             )));
         };
         debug_assert!(free_bytes >= bytes);
+        let bytes = bytes + before.map_or(0, |(_, bytes)| bytes);
         placed.put(uid, Place { location, bytes });
         Ok(Reserved { cache: self, uid, location, is_kept: false })
     }
@@ -123,6 +148,49 @@ impl SegmentCache {
         (self.placed.lock().used_bytes.iter().sum(), max)
     }
 
+    /// A name for a file that is being made of a segment of Druid's.
+    pub(super) fn converting(&self, uid: SegmentUid) -> PathBuf {
+        let location = self.placed.lock().by_uid.get(&uid).map_or(0, |place| place.location);
+        self.locations[location].dir.join(TMP_DIR).join(format!("{uid}.converting"))
+    }
+
+    /// Gives such a file, finished, its name; it survives a power loss from here on.
+    pub(super) fn keep_converted(&self, file: &Path, uid: SegmentUid, nulls: Nulls) -> Result<PathBuf> {
+        let location = self.locations.iter().position(|location| file.starts_with(&location.dir));
+        let location = location.ok_or_else(|| Error::defensive("a segment was converted outside of the cache"))?;
+        let bytes = size(file).map_err(|error| failure("look at", file, error))?;
+        let max_bytes = self.locations[location].max_bytes;
+        if self.placed.lock().used_bytes[location].saturating_add(bytes) > max_bytes {
+            return Err(Error::capacity_exceeded("the segment cache has no room for a converted segment"));
+        }
+        LocalDisk.sync_file(file).map_err(|error| failure("sync", file, error))?;
+        self.rename(file, location, uid, converted_extension(nulls))
+    }
+
+    /// Gives what is finished and synced its name.
+    fn rename(&self, from: &Path, location: usize, uid: SegmentUid, extension: &str) -> Result<PathBuf> {
+        let (path, dir) = (self.name(location, uid, extension), &self.locations[location].dir);
+        LocalDisk.rename(from, &path).map_err(|error| failure("move a segment to", &path, error))?;
+        let synced = LocalDisk.sync_dir(dir).map_err(|error| failure("sync", dir, error));
+        self.count(location, uid);
+        synced.map(|()| path)
+    }
+
+    /// Counts what a location has of a segment.
+    fn count(&self, location: usize, uid: SegmentUid) {
+        let mut placed = self.placed.lock();
+        match self.bytes_kept(location, uid) {
+            Some(bytes) => placed.put(uid, Place { location, bytes }),
+            None => placed.release(uid),
+        }
+    }
+
+    /// How many bytes a location has of a segment. `None` if there is nothing.
+    fn bytes_kept(&self, location: usize, uid: SegmentUid) -> Option<u64> {
+        let extensions = [FILE_EXTENSION, DRUID_EXTENSION].into_iter().chain(CONVERTED.map(converted_extension));
+        extensions.filter_map(|extension| size(&self.name(location, uid, extension)).ok()).reduce(|a, b| a + b)
+    }
+
     /// What must be held while a segment is fetched.
     pub(super) fn fetching(&self, uid: SegmentUid) -> Arc<tokio::sync::Mutex<()>> {
         let mut fetching = self.fetching.lock();
@@ -130,20 +198,24 @@ impl SegmentCache {
         Arc::clone(fetching.entry(uid).or_default())
     }
 
-    /// Removes a segment's file or directory. A missing one is no failure.
+    /// Removes all there is of a segment. That there is nothing is no failure.
     pub(super) fn remove(&self, uid: SegmentUid) -> Result<()> {
         let Some(place) = self.placed.lock().by_uid.get(&uid).copied() else { return Ok(()) };
-        let dir = self.name(place.location, uid, DRUID_EXTENSION);
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failure("remove", &dir, error)),
-            _ => {}
-        }
-        let path = self.name(place.location, uid, FILE_EXTENSION);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failure("remove", &path, error)),
-            _ => {}
+        self.remove_unpacked(uid)?;
+        for extension in CONVERTED.map(converted_extension).into_iter().chain([FILE_EXTENSION]) {
+            let path = self.name(place.location, uid, extension);
+            removed(&path, std::fs::remove_file(&path))?;
         }
         self.placed.lock().release(uid);
+        Ok(())
+    }
+
+    /// Removes the files of a segment of Druid's, and leaves what was made of them.
+    pub(super) fn remove_unpacked(&self, uid: SegmentUid) -> Result<()> {
+        let Some(place) = self.placed.lock().by_uid.get(&uid).copied() else { return Ok(()) };
+        let dir = self.name(place.location, uid, DRUID_EXTENSION);
+        removed(&dir, std::fs::remove_dir_all(&dir))?;
+        self.count(place.location, uid);
         Ok(())
     }
 
@@ -166,7 +238,9 @@ impl Placed {
             let uid = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse::<SegmentUid>().ok());
             let Some(uid) = uid else { continue };
             let bytes = size(&path).map_err(|error| failure("look at", &path, error))?;
-            self.put(uid, Place { location, bytes });
+            // Of a segment of Druid's there may be what was made of it too.
+            let other = self.by_uid.get(&uid).filter(|place| place.location == location).map_or(0, |place| place.bytes);
+            self.put(uid, Place { location, bytes: bytes + other });
         }
         Ok(())
     }
@@ -181,6 +255,13 @@ impl Placed {
         if let Some(place) = self.by_uid.remove(&uid) {
             self.used_bytes[place.location] = self.used_bytes[place.location].saturating_sub(place.bytes);
         }
+    }
+}
+
+fn removed(path: &Path, removed: std::io::Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failure("remove", path, error)),
+        _ => Ok(()),
     }
 }
 
@@ -230,11 +311,7 @@ impl Reserved<'_> {
     }
 
     fn rename(mut self, from: &Path, extension: &str) -> Result<PathBuf> {
-        let bytes = size(from).map_err(|error| failure("look at", from, error))?;
-        let path = self.cache.name(self.location, self.uid, extension);
-        LocalDisk.rename(from, &path).map_err(|error| failure("move a segment to", &path, error))?;
-        LocalDisk.sync_dir(self.dir()).map_err(|error| failure("sync", self.dir(), error))?;
-        self.cache.placed.lock().put(self.uid, Place { location: self.location, bytes });
+        let path = self.cache.rename(from, self.location, self.uid, extension)?;
         self.is_kept = true;
         Ok(path)
     }
@@ -248,7 +325,7 @@ impl Drop for Reserved<'_> {
         // What cannot be removed now is removed at the next start.
         let _ = std::fs::remove_file(self.temporary());
         let _ = std::fs::remove_dir_all(self.dir().join(TMP_DIR).join(format!("{}.{DRUID_EXTENSION}", self.uid)));
-        self.cache.placed.lock().release(self.uid);
+        self.cache.count(self.location, self.uid);
     }
 }
 

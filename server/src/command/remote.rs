@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use henge_catalog::database::Holder;
+use henge_catalog::database::{CompactionReport, CompactionSpec, Holder};
 use henge_engine::ingest::{IngestReport, IngestionSpec};
 use henge_engine::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -139,6 +140,16 @@ fn told(error: tokio_postgres::Error) -> Error {
 
 /// Has the server at `server` ingest, and waits for the end.
 pub(super) async fn ingest(server: &str, login: &Login, spec: &IngestionSpec) -> Result<IngestReport> {
+    report(server, login, &json!({ "type": "index_parallel", "spec": spec })).await
+}
+
+/// Has the server at `server` compact, and waits for the end.
+pub(super) async fn compact(server: &str, login: &Login, spec: &CompactionSpec) -> Result<CompactionReport> {
+    report(server, login, &spec.to_json()).await
+}
+
+/// The report of a task, once it is done.
+async fn report<R: DeserializeOwned>(server: &str, login: &Login, task: &Value) -> Result<R> {
     let client = reqwest::Client::new();
     let with_login = |request: reqwest::RequestBuilder| match &login.password {
         Some(password) => request.basic_auth(&login.user, Some(password)),
@@ -146,8 +157,7 @@ pub(super) async fn ingest(server: &str, login: &Login, spec: &IngestionSpec) ->
     };
     let get = |url: String| with_login(client.get(url)).send();
     let base = format!("http://{server}/druid/indexer/v1/task");
-    let task = json!({ "type": "index_parallel", "spec": spec });
-    let submitted = answer(with_login(client.post(&base).json(&task)).send().await).await?;
+    let submitted = answer(with_login(client.post(&base).json(task)).send().await).await?;
     let id = submitted["task"].as_str().ok_or_else(|| unexpected(&submitted))?.to_string();
     loop {
         let status = answer(get(format!("{base}/{id}/status")).await).await?;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use henge_catalog::database::IngestRun;
+use henge_catalog::Database;
+use henge_catalog::database::{CompactionSpec, IngestRun};
 use henge_catalog::store::{TaskRecord, TaskStatus};
 use henge_engine::Error;
-use henge_engine::ingest::IngestionSpec;
+use henge_engine::ingest::{Cancellation, IngestionSpec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,25 +23,62 @@ pub(super) struct Listing {
     max: Option<usize>,
 }
 
+/// What a task does.
+enum Work {
+    Ingest(Box<IngestionSpec>),
+    Compact(CompactionSpec),
+}
+
+impl Work {
+    /// `{"type": …, "spec": {…}}`, or the spec of an ingestion alone.
+    fn from_json(body: &Value) -> henge_engine::Result<Self> {
+        match body.get("type").and_then(Value::as_str) {
+            Some("compact") => CompactionSpec::from_json(body).map(Self::Compact),
+            None | Some("index" | "index_parallel") => {
+                let spec = IngestionSpec::from_json(&body.get("spec").unwrap_or(body).to_string())?;
+                Ok(Self::Ingest(Box::new(spec)))
+            }
+            Some(other) => Err(Error::unsupported(format!(
+                "tasks of type `{other}` are not supported; use `index_parallel` or `compact`"
+            ))),
+        }
+    }
+
+    fn new_id(&self) -> String {
+        let (kind, data_source) = match self {
+            Self::Ingest(spec) => ("index_parallel", &spec.data_schema.data_source),
+            Self::Compact(spec) => ("compact", &spec.data_source),
+        };
+        format!("{kind}_{data_source}_{:016x}", rand::random::<u64>())
+    }
+
+    /// How it ended is recorded; what it did is in its report.
+    async fn run(self, database: &Database, id: String) -> henge_engine::Result<()> {
+        match self {
+            Self::Ingest(spec) => {
+                database.ingest(*spec, IngestRun { task_id: Some(id), ..IngestRun::default() }).await.map(drop)
+            }
+            Self::Compact(spec) => database.compact(spec, Some(id), Cancellation::default()).await.map(drop),
+        }
+    }
+}
+
 /// Starts a task, and answers with its id once it is recorded.
 pub(super) async fn submit(State(api): State<Arc<Api>>, JsonBody(body): JsonBody<Value>) -> Answer<Json<Value>> {
-    let id = body.get("id").and_then(Value::as_str).map(str::to_string);
-    let spec = spec(&body)?;
-    let id =
-        id.unwrap_or_else(|| format!("index_parallel_{}_{:016x}", spec.data_schema.data_source, rand::random::<u64>()));
+    let work = Work::from_json(&body)?;
+    let id = body.get("id").and_then(Value::as_str).map_or_else(|| work.new_id(), str::to_string);
     if api.database.task(&id).await?.is_some() {
         return Err(Error::conflict(format!("there is a task `{id}` already; give this one another id")).into());
     }
-    let run = IngestRun { task_id: Some(id.clone()), ..IngestRun::default() };
     let database = api.database.clone();
-    let (recorded, started) = (api.database.clone(), id.clone());
+    let (recorded, started, running) = (api.database.clone(), id.clone(), id.clone());
     let task = {
         let mut tasks = api.tasks.lock();
         while tasks.try_join_next().is_some() {}
         let (ended, wait) = tokio::sync::oneshot::channel();
         tasks.spawn(async move {
-            // How it ended is recorded; who asked may not be there any more.
-            let _ = ended.send(database.ingest(spec, run).await);
+            // Who asked may not be there any more.
+            let _ = ended.send(work.run(&database, running).await);
         });
         wait
     };
@@ -55,22 +93,11 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, JsonBody(body): JsonBody
     Ok(Json(json!({ "task": id })))
 }
 
-async fn until_recorded(database: &henge_catalog::Database, id: &str) -> henge_engine::Result<()> {
+async fn until_recorded(database: &Database, id: &str) -> henge_engine::Result<()> {
     while database.task(id).await?.is_none() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     Ok(())
-}
-
-/// The spec of a task: `{"type": …, "spec": {…}}`, or the spec alone.
-fn spec(body: &Value) -> henge_engine::Result<IngestionSpec> {
-    match body.get("type").and_then(Value::as_str) {
-        None | Some("index" | "index_parallel") => {}
-        Some(other) => {
-            return Err(Error::unsupported(format!("tasks of type `{other}` are not supported; use `index_parallel`")));
-        }
-    }
-    IngestionSpec::from_json(&body.get("spec").unwrap_or(body).to_string())
 }
 
 async fn record(api: &Api, id: &str) -> henge_engine::Result<TaskRecord> {

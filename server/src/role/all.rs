@@ -155,14 +155,15 @@ mod tests {
     use henge_engine::error::{Category, Persona};
 
     use super::*;
+    use crate::config::Options;
 
     #[test]
     fn a_metadata_database_that_is_away_is_not_taken_for_one_without_users() {
-        let host = IpAddr::from([0, 0, 0, 0]);
-        let away = closed(Error::new(Category::ServiceUnavailable, Persona::Operator, "no connection"), host);
+        let config = Config { host: IpAddr::from([0, 0, 0, 0]), ..Options::default().resolve().unwrap() };
+        let away = closed(Error::new(Category::ServiceUnavailable, Persona::Operator, "no connection"), &config);
         assert!(away.to_string().contains("no connection"), "{away}");
         let none = Error::new(Category::Unauthorized, Persona::User, "no user").with_sqlstate(auth::NO_USERS);
-        assert!(closed(none, host).to_string().contains("henge user add"));
+        assert!(closed(none, &config).to_string().contains("henge user add"));
     }
 
     #[tokio::test]

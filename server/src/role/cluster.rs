@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use henge_catalog::historical::{Historical, HistoricalOptions};
 use henge_catalog::store::{MetadataStore, MetadataUrl, ServerRecord};
-use henge_catalog::view::OldNulls;
+use henge_catalog::view::Druids;
 use henge_catalog::{Clock, Database, DatabaseBuilder, SystemClock};
 use henge_engine::distributed::{BrokerParts, LocalSegments, MemorySegments, PLAN_VERSION, QueryWorker, WorkerUrl};
 use henge_engine::model::SegmentUid;
@@ -262,7 +262,7 @@ async fn open_historical(config: &Config) -> Result<Historical> {
     Historical::open(HistoricalOptions {
         dir: config.data_dir.join("historical"),
         storage: DeepStorage::caching(url, config.cluster.cache.clone(), options)?,
-        old_nulls: OldNulls(config.empty_is_null.clone()),
+        druids: Druids { empty_is_null: config.empty_is_null.clone(), convert: Vec::new() },
         drop_delay: config.cluster.drop_delay,
     })
     .await

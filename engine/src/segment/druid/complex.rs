@@ -5,9 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::blob::Blobs;
+use super::columns::Opening;
 use super::container::Container;
 use super::cursor::{ByteOrder, Cursor};
 use super::dictionary::Texts;
+use super::fields::Fields;
 use super::indexed::Indexed;
 use super::smile;
 use super::texts::TextBuilder;
@@ -77,15 +79,21 @@ pub(super) fn read_documents(cursor: &mut Cursor, files: &Container) -> Result<(
     Ok((texts, format!("documents v{version} with {fields} fields in {codec} blocks")))
 }
 
-/// The nested kind of the common format, behind its base name.
+/// The nested kind of the common format, behind its base name. `has_documents` says whether whole documents are stored;
+/// where they are not, they are put together from their fields.
 pub(super) fn read_common_documents(
     cursor: &mut Cursor,
-    files: &Container,
+    opening: &Opening<'_>,
     base: &str,
-    order: ByteOrder,
+    has_documents: bool,
 ) -> Result<(TextBuilder, String)> {
-    let fields = Texts::read(cursor, files, order)?.len();
-    let (texts, codec) = read_raw_documents(files, base, order)?;
+    let paths = Texts::read(cursor, opening.files, opening.order)?;
+    let fields = paths.len();
+    if !has_documents || opening.files.get(&format!("{base}.__raw"))?.is_none() {
+        let texts = Fields::open(opening, base, &paths)?.documents()?;
+        return Ok((texts, format!("documents made of {fields} fields")));
+    }
+    let (texts, codec) = read_raw_documents(opening.files, base, opening.order)?;
     Ok((texts, format!("documents with {fields} fields in {codec} blocks")))
 }
 

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arrow::array::{Array, StringViewArray, StringViewBuilder, UInt32Array};
+use arrow::array::{StringViewArray, StringViewBuilder};
 
 use super::container::Container;
 use super::cursor::{ByteOrder, Cursor};
@@ -14,6 +14,7 @@ use super::indexed::Indexed;
 use super::{Nulls, index_of_code};
 use crate::error::{Error, Result};
 use crate::segment::Dictionary;
+use crate::segment::decoded::{Decoded, pick};
 
 /// What a dictionary's texts may take together; front-coding can multiply them.
 const MAX_TEXT_BYTES: usize = 2 << 30;
@@ -117,7 +118,7 @@ pub(super) struct DruidDictionary {
     /// Whether the order is bytewise.
     is_sorted: bool,
     text_bytes: usize,
-    values: OnceLock<Arc<StringViewArray>>,
+    values: Decoded,
 }
 
 impl DruidDictionary {
@@ -150,7 +151,7 @@ impl DruidDictionary {
                 false => Ok(()),
             }
         })?;
-        Ok(Self { texts, has_null, is_sorted, text_bytes, values: OnceLock::new() })
+        Ok(Self { texts, has_null, is_sorted, text_bytes, values: Decoded::default() })
     }
 
     pub(super) fn describe(&self) -> String {
@@ -160,7 +161,7 @@ impl DruidDictionary {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.values.get().map_or(0, |values| values.get_array_memory_size())
+        self.values.memory_bytes()
     }
 
     fn decode(&self) -> Result<StringViewArray> {
@@ -226,25 +227,16 @@ impl Dictionary for DruidDictionary {
     }
 
     fn values(&self) -> Result<Arc<StringViewArray>> {
-        if let Some(values) = self.values.get() {
-            return Ok(Arc::clone(values));
-        }
-        let values = Arc::new(self.decode()?);
-        Ok(Arc::clone(self.values.get_or_init(|| values)))
+        self.values.kept(|| self.decode())
     }
 
     fn values_once(&self) -> Result<Arc<StringViewArray>> {
-        match self.values.get() {
-            Some(values) => Ok(Arc::clone(values)),
-            None => Ok(Arc::new(self.decode()?)),
-        }
+        self.values.once(|| self.decode())
     }
 
     fn values_of(&self, codes: &[u32]) -> Result<StringViewArray> {
         if let Some(values) = self.values.get() {
-            let taken = arrow::compute::take(values.as_ref(), &UInt32Array::from(codes.to_vec()), None);
-            let taken = taken.map_err(|error| Error::defensive("a code beyond its dictionary").with_source(error))?;
-            return Ok(arrow::array::AsArray::as_string_view(&taken).clone());
+            return pick(values, codes);
         }
         let mut values = StringViewBuilder::with_capacity(codes.len());
         for &code in codes {

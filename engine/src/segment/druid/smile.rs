@@ -1,14 +1,18 @@
 //! Documents in Smile, Jackson's binary JSON, turned into JSON text.
 
+mod number;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::{Error, Result};
 
 /// Documents nested deeper than this are not read.
-const MAX_DEPTH: usize = 512;
-/// Names and texts of at most this many bytes are referred back to, up to as many at a time.
-const MAX_SHARED_BYTES: usize = 64;
+pub(super) const MAX_DEPTH: usize = 512;
+/// Names and short texts are referred back to, up to as many at a time.
 const MAX_SHARED: usize = 1024;
 /// Back references can multiply a document.
-const MAX_JSON_BYTES: usize = 256 << 20;
+pub(super) const MAX_JSON_BYTES: usize = 256 << 20;
 
 const END_OF_TEXT: u8 = 0xfc;
 
@@ -88,8 +92,20 @@ impl<'a> Smile<'a> {
             0xe0 | 0xe4 => put_text(out, self.until_end()?)?,
             0xf8 => self.list(depth, out)?,
             0xfa => self.object(depth, out)?,
-            0x26 | 0x2a | 0xe8 | 0xfd => {
-                return Err(Error::unsupported(format!("documents with Smile's type {token:#04x} are not read")));
+            0x26 => {
+                let number = number::integer(&self.packed_bytes()?)?;
+                out.extend_from_slice(number.as_bytes());
+            }
+            0x2a => {
+                let scale = i32::try_from(self.integer()?).map_err(|_| damaged())?;
+                let number = number::decimal(&self.packed_bytes()?, scale)?;
+                out.extend_from_slice(number.as_bytes());
+            }
+            // Bytes, as JSON has them from Jackson.
+            0xe8 => put(out, &STANDARD.encode(self.packed_bytes()?))?,
+            0xfd => {
+                let length = self.unsigned()?;
+                put(out, &STANDARD.encode(self.take(length)?))?;
             }
             _ => return Err(damaged()),
         }
@@ -177,6 +193,36 @@ impl<'a> Smile<'a> {
         Err(damaged())
     }
 
+    /// The same without a sign, for lengths.
+    fn unsigned(&mut self) -> Result<usize> {
+        let mut bits = 0u64;
+        for _ in 0..5 {
+            let byte = self.byte()?;
+            if byte & 0x80 != 0 {
+                return usize::try_from(bits << 6 | u64::from(byte & 0x3f)).map_err(|_| damaged());
+            }
+            bits = bits << 7 | u64::from(byte);
+        }
+        Err(damaged())
+    }
+
+    /// Bytes that are stored as groups of seven bits, behind their number. The last group is not filled up.
+    fn packed_bytes(&mut self) -> Result<Vec<u8>> {
+        let length = self.unsigned()?;
+        let groups = self.take(length.checked_mul(8).ok_or_else(damaged)?.div_ceil(7))?;
+        let (mut bytes, mut bits, mut have) = (Vec::with_capacity(length), 0u32, 0);
+        for (index, group) in groups.iter().enumerate() {
+            let width = if index + 1 == groups.len() { length * 8 - index * 7 } else { 7 };
+            bits = bits << width | u32::from(*group) & ((1 << width) - 1);
+            have += width;
+            if have >= 8 {
+                have -= 8;
+                bytes.push((bits >> have) as u8);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Bits in so many bytes of seven each, the highest first.
     fn seven_bits(&mut self, bytes: usize) -> Result<u64> {
         Ok(self.take(bytes)?.iter().fold(0, |bits, byte| bits << 7 | u64::from(byte & 0x7f)))
@@ -184,9 +230,6 @@ impl<'a> Smile<'a> {
 }
 
 fn remember<'a>(seen: &mut Vec<&'a [u8]>, text: &'a [u8]) {
-    if text.len() > MAX_SHARED_BYTES {
-        return;
-    }
     if seen.len() == MAX_SHARED {
         seen.clear();
     }
@@ -238,6 +281,27 @@ mod tests {
         // A name that refers back to the first.
         assert_eq!(json(b"\xfa\x80a\xc2\x40\xc4\xfb").unwrap(), r#"{"a":1,"a":2}"#);
         assert_eq!(json(b"\xe0long text\xfc").unwrap(), r#""long text""#);
+    }
+
+    /// The bytes are those of another encoder, the crate serde-smile 0.2.2.
+    #[test]
+    fn large_numbers_and_bytes_become_what_jackson_makes_of_them() {
+        for (body, expected) in [
+            (&b"\x26\x89\x00\x40\x00\x00\x00\x00\x00\x00\x00\x00\x00"[..], "18446744073709551616"),
+            (b"\x26\x89\x7f\x40\x00\x00\x00\x00\x00\x00\x00\x00\x01", "-18446744073709551615"),
+            (b"\x2a\x86\x82\x18\x0e\x01", "12.345"),
+            (b"\x2a\x83\x82\x67\x71\x03", "-1.2345E+6"),
+            (b"\xe8\x8c\x34\x19\x2d\x46\x63\x3c\x58\x20\x3b\x5b\x6e\x26\x63\x04", "\"aGVsbG8sIHdvcmxk\""),
+            (b"\xfd\x8chello, world", "\"aGVsbG8sIHdvcmxk\""),
+            (b"\xe8\x80", "\"\""),
+        ] {
+            assert_eq!(json(body).unwrap(), expected);
+        }
+        for body in
+            [&b"\x26\x89\x00"[..], b"\x2a\x86", b"\xe8\x00\x00\x00\x00\x00", b"\xfd\x7f\x7f\x7f\xbf", b"\x26\x02\x80"]
+        {
+            assert!(json(body).is_err(), "{body:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #[path = "../../../../tests/druid_builder/builder.rs"]
 pub(crate) mod builder;
 mod columns;
+mod corpora;
 mod damage;
 #[path = "../../../../tests/druid_builder/encode.rs"]
 mod encode;

@@ -1,9 +1,10 @@
-//! Unpacking an `index.zip`.
+//! Unpacking an `index.zip`, and what else Druid may keep a segment in.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
@@ -17,6 +18,10 @@ const MOST_RATIO: u64 = 64;
 const MAX_FILE_BYTES: u64 = i32::MAX as u64;
 /// A zip of more entries is no segment.
 const MAX_ENTRIES: usize = 100_000;
+/// How a gzipped file begins.
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// How a zip begins: with its first entry, or, without any, with its end.
+const ZIP: [[u8; 4]; 2] = [*b"PK\x03\x04", *b"PK\x05\x06"];
 
 /// Unpacks the files of a segment into `dir`, which must be there and empty. Entries of other names are left out, so
 /// nothing is written anywhere else. Returns how many bytes were written. Fails, leaving what was written so far, when
@@ -54,11 +59,49 @@ pub(super) fn unpack_within(zip: &Path, dir: &Path, always_bytes: u64) -> Result
     Ok(written)
 }
 
-/// Puts the files of a segment, from a zip or from a directory, into `dir`, as [`unpack`] does. Fails where the
-/// directory has none.
+/// Whether bytes begin as a zip does.
+pub(super) fn is_zip(head: &[u8]) -> bool {
+    ZIP.iter().any(|begin| head.starts_with(begin))
+}
+
+/// Unpacks a zip that was gzipped once more, as [`unpack`] does. Druid can keep a single file so; of version 9 no segment
+/// is one.
+fn ungzip(from: &Path, dir: &Path, always_bytes: u64) -> Result<u64> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            Error::corrupt("the gzipped file is damaged").with_source(error)
+        }
+        _ => Error::runtime_failure("the gzipped file cannot be read").with_source(error),
+    };
+    let file = File::open(from).map_err(failed)?;
+    let most = always_bytes.max(file.metadata().map_err(failed)?.len().saturating_mul(MOST_RATIO));
+    let mut unpacked = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let written = io::copy(&mut MultiGzDecoder::new(io::BufReader::new(file)).take(most + 1), &mut unpacked);
+    if written.map_err(failed)? > most {
+        return Err(Error::capacity_exceeded(format!(
+            "it unpacks to more than the {most} bytes that a segment may have"
+        )));
+    }
+    let mut head = [0; 4];
+    let is_whole = File::open(unpacked.path()).and_then(|mut file| file.read_exact(&mut head)).is_ok();
+    if !is_whole || !is_zip(&head) {
+        return Err(Error::unsupported(
+            "it is a single file that is gzipped; a segment of version 9 is several: a zip or a directory of them",
+        ));
+    }
+    unpack_within(unpacked.path(), dir, always_bytes)
+}
+
+/// Puts the files of a segment into `dir`, which must be there and empty, as [`unpack`] does: from a zip, a zip that is
+/// gzipped, or a directory. Fails where there are none.
 pub fn gather(from: &Path, dir: &Path) -> Result<u64> {
     if !from.is_dir() {
-        return unpack(from, dir);
+        let mut head = [0; 2];
+        let is_gzip = File::open(from).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == GZIP;
+        return match is_gzip {
+            true => ungzip(from, dir, ALWAYS_BYTES).map_err(|error| error.context("gzip", from.display())),
+            false => unpack(from, dir),
+        };
     }
     let failed = |error: io::Error| {
         Error::runtime_failure("the files of the segment cannot be copied")
@@ -79,7 +122,8 @@ pub fn gather(from: &Path, dir: &Path) -> Result<u64> {
     }
 }
 
-fn is_segment_file(name: &str) -> bool {
+/// Whether a file of this name belongs to a segment. None of these names leads out of a directory.
+pub fn is_segment_file(name: &str) -> bool {
     let is_chunk = || {
         let number = name.strip_suffix(".smoosh");
         number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -67,7 +67,7 @@ fn rolled_up(inputs: &[Vec<Row>]) -> Vec<Row> {
     groups.into_values().collect()
 }
 
-fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+pub(super) fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by_key(key);
     rows
 }

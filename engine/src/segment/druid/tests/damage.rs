@@ -10,49 +10,12 @@ use super::builder::{Style, encode};
 use super::columns::made_of_everything;
 use super::genuine;
 use super::round_trip::rows;
-use super::values_of;
-use crate::segment::druid::{DruidSegment, Nulls, verify};
-use crate::segment::{Column, Segment};
+use crate::segment::druid::fuzz::use_segment;
 
 type SegmentFiles = BTreeMap<String, Bytes>;
 
-/// Does everything with a segment that a query may do. What it says does not matter.
 fn use_it(files: SegmentFiles) {
-    use_columns(files, |_| true);
-}
-
-/// The same with some of the columns.
-fn use_columns(files: SegmentFiles, is_wanted: impl Fn(&str) -> bool) {
-    let Ok(segment) = DruidSegment::from_files("damaged", files, Nulls::EmptyIsNull) else { return };
-    // So many rows cannot be in so few bytes unless the damage says so; reading them all takes long.
-    if segment.num_rows() > 1_000_000 {
-        return;
-    }
-    for (index, schema) in segment.schema().columns().iter().enumerate() {
-        if !is_wanted(&schema.name) {
-            continue;
-        }
-        if let Ok(column) = segment.column(index) {
-            let _ = values_of(&column, segment.num_rows());
-            let _ = verify(&column, segment.num_rows());
-        }
-        match segment.column(index) {
-            Ok(Column::String(column)) => {
-                let dictionary = column.dictionary();
-                let _ = dictionary.values();
-                let _ = dictionary.code_of("x");
-                (0..dictionary.cardinality().min(50) as u32).for_each(|code| drop(column.rows_of(code)));
-            }
-            Ok(Column::MultiString(column)) => {
-                let _ = column.dictionary().values();
-                let cardinality = column.dictionary().cardinality();
-                (0..cardinality.min(50) as u32).for_each(|code| drop(column.rows_of(code)));
-            }
-            Ok(Column::Long(column)) => drop(column.lower_bound(1_500_000_000_000)),
-            _ => {}
-        }
-    }
-    assert!(segment.memory_bytes() < 64 << 20, "{} bytes", segment.memory_bytes());
+    use_segment(files, |_| true);
 }
 
 fn changed(files: &SegmentFiles, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> SegmentFiles {
@@ -81,7 +44,7 @@ fn flip_all(files: &SegmentFiles, ways: usize) -> usize {
                 let owner = owner.map_or("", |(_, owner)| owner.as_str());
                 // What all columns need is tried with all of them, what belongs to one column with that one.
                 let is_wanted = |column: &str| owner.is_empty() || owner.ends_with(".drd") || owner.starts_with(column);
-                use_columns(changed(files, name, |bytes| bytes[at] = flip(bytes[at])), is_wanted);
+                use_segment(changed(files, name, |bytes| bytes[at] = flip(bytes[at])), is_wanted);
                 tried += 1;
             }
         }

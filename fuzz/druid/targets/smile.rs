@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| henge_fuzz_druid::segment::druid::fuzz::document(input));
