@@ -1,11 +1,13 @@
 //! Sorted dictionaries, front-coded: of each value only what differs from the one before, whole every sixteenth.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringViewArray, StringViewBuilder, make_view};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use zstd::bulk::Decompressor;
 
 use super::Dictionary;
 use super::decoded::{Decoded, pick};
@@ -179,7 +181,7 @@ impl FileDictionary {
         if raw_length == 0 {
             return Ok(Cow::Borrowed(stored));
         }
-        let raw = zstd::bulk::decompress(stored, raw_length).map_err(|error| {
+        let raw = decompress(stored, raw_length).map_err(|error| {
             self.pages.locate(index, Error::corrupt("a dictionary page does not decompress").with_source(error))
         })?;
         Ok(Cow::Owned(raw))
@@ -229,6 +231,21 @@ impl FileDictionary {
         let (position, equal) = self.with_page(index, |page| page.search(value.as_bytes()))?;
         Ok((self.first_codes[index] + position as u32, equal))
     }
+}
+
+thread_local! {
+    /// What decompressing needs to be set up: as much work as a small page itself.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(stored: &[u8], raw_length: usize) -> std::io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(stored, raw_length)
+    })
 }
 
 impl Dictionary for FileDictionary {

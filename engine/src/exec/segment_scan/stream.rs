@@ -18,6 +18,9 @@ use crate::exec::scan_work::ScanWork;
 use crate::exec::selection::{ReadCodes, Selected};
 use crate::segment::{Column, Segment, block_range};
 
+/// Rows of the first batch, where later ones may be left out because of it.
+const FEW_ROWS: usize = 64;
+
 pub(super) struct ScanStream {
     source: Arc<ScanSource>,
     projection: Vec<usize>,
@@ -25,6 +28,9 @@ pub(super) struct ScanStream {
     work: Arc<ScanWork>,
     direction: Direction,
     batch_size: usize,
+    /// So many rows are given out once they were gathered. Few at first where they may sharpen the filters: text is dear
+    /// to make.
+    enough: usize,
     /// Rows still to be given out.
     left: usize,
     current: Option<OpenSegment>,
@@ -77,6 +83,7 @@ impl ScanStream {
             work,
             direction: scan.direction,
             batch_size,
+            enough: if scan.dynamic_filters.is_empty() { batch_size } else { FEW_ROWS.min(batch_size) },
             left: scan.fetch.unwrap_or(usize::MAX),
             current: None,
             blocks: VecDeque::new(),
@@ -197,7 +204,8 @@ impl ScanStream {
         for reader in &mut current.readers {
             reader.append(block, rows)?;
         }
-        if current.gathered >= self.batch_size.min(self.left) {
+        if current.gathered >= self.enough.min(self.left) {
+            self.enough = (self.enough * 2).min(self.batch_size);
             current.flush(&self.schema, self.batch_size, &mut self.output)?;
         }
         Ok(())
