@@ -35,7 +35,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["aggregate", "function", "storage"],
             &["segment", "sketch"],
             &["model"],
-            &["error"],
+            &["error", "widened"],
         ],
     ),
     (

@@ -34,7 +34,7 @@ SPELLINGS = {
     "approx": {"henge": "APPROX_COUNT_DISTINCT({0})", "duckdb": "approx_count_distinct({0})", "chdb": "uniq({0})"},
 }
 # Estimates may differ by this much.
-TOLERANCE = 0.05
+TOLERANCE = 0.1
 
 
 def queries(engine, words):

@@ -101,11 +101,14 @@ impl Broker {
         })
     }
 
-    /// Makes a session's state plan for workers. Its rules are DataFusion's own: ours for segments run where those are.
-    pub(crate) fn install(&self, mut builder: SessionStateBuilder) -> PlanResult<SessionStateBuilder> {
-        let ours = crate::optimizer::physical_rules();
+    /// Makes a session's state plan for workers. `elsewhere` names the rules that are for where segments are.
+    pub(crate) fn install(
+        &self,
+        mut builder: SessionStateBuilder,
+        elsewhere: &[&str],
+    ) -> PlanResult<SessionStateBuilder> {
         let mut rules = builder.physical_optimizers().take().unwrap_or_default().rules;
-        rules.retain(|rule| ours.iter().all(|our| our.name() != rule.name()));
+        rules.retain(|rule| !elsewhere.contains(&rule.name()));
         rules.push(Arc::new(LimitOnce));
         rules.push(Arc::new(AssignReplicas));
         *builder.physical_optimizers() = Some(PhysicalOptimizer::with_rules(rules));

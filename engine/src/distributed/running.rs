@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ use crate::segment::{PromotedSegment, Segment};
 /// One attempt of one query, as this process takes part in it: what all its tasks here share.
 pub(super) struct RunningQuery {
     cancel: Cancel,
+    /// Requests that hold it open: one a task.
+    requests: AtomicUsize,
     local: Arc<dyn LocalSegments>,
     /// What was given out, so that all scans of the query see the same rows and nothing vanishes under them.
     held: Mutex<HashMap<SegmentUid, Arc<dyn Segment>>>,
@@ -29,12 +32,24 @@ impl fmt::Debug for RunningQuery {
 
 impl RunningQuery {
     pub(super) fn new(local: Arc<dyn LocalSegments>, cancel: Cancel) -> Self {
-        Self { cancel, local, held: Mutex::default() }
+        Self { cancel, requests: AtomicUsize::new(0), local, held: Mutex::default() }
     }
 
     /// Ends its tasks in this process.
     pub(super) fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    /// One more request is there for it.
+    pub(super) fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request ended. With the last of them its tasks end: one of several stages that is done ends no other.
+    pub(super) fn end(&self) {
+        if self.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.cancel.cancel();
+        }
     }
 
     /// The segments of a scan, with the data source's types. Fails with `NotFound`, naming each, if any is not served
@@ -95,10 +110,12 @@ fn not_served(data_source: &str, missing: &[&ScannedSegment]) -> Error {
 pub(super) struct RunningQueries(Mutex<HashMap<String, Weak<RunningQuery>>>);
 
 impl RunningQueries {
-    /// A query's entry; the first who asks makes it. It is forgotten when nobody holds it any more.
+    /// A query's entry; the first who asks makes it. It is forgotten when nobody holds it any more, and so is one whose
+    /// tasks have ended: a stage that comes later is not to end with them.
     pub(super) fn enter(&self, name: &str, make: impl FnOnce() -> RunningQuery) -> Arc<RunningQuery> {
         let mut queries = self.0.lock();
-        if let Some(found) = queries.get(name).and_then(Weak::upgrade) {
+        let found = queries.get(name).and_then(Weak::upgrade);
+        if let Some(found) = found.filter(|found| !found.cancel.is_canceled()) {
             return found;
         }
         queries.retain(|_, query| query.strong_count() > 0);
@@ -124,8 +141,13 @@ mod tests {
         let (first, second) = (enter(), enter());
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(queries.len(), 1);
-        first.cancel().cancel();
-        assert!(second.cancel().is_canceled());
+        first.begin();
+        second.begin();
+        first.end();
+        assert!(!second.cancel().is_canceled());
+        second.end();
+        assert!(first.cancel().is_canceled());
+        assert!(!Arc::ptr_eq(&first, &enter()));
         drop((first, second));
         assert_eq!(queries.len(), 0);
         assert!(!enter().cancel().is_canceled());

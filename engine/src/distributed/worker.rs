@@ -45,13 +45,13 @@ impl fmt::Debug for QueryWorker {
     }
 }
 
-/// Ends a query in this process when it is dropped.
+/// Ends a query in this process when it is dropped, unless other requests of the same query are there.
 #[derive(Debug)]
 pub struct QueryGuard(Arc<RunningQuery>);
 
 impl Drop for QueryGuard {
     fn drop(&mut self) {
-        self.0.cancel().cancel();
+        self.0.end();
     }
 }
 
@@ -86,7 +86,9 @@ impl QueryWorker {
     /// no such request, or one that will be refused.
     pub fn guard(&self, headers: &HeaderMap) -> Option<QueryGuard> {
         let order = Order::read(headers).ok()?;
-        Some(QueryGuard(self.running.enter(&order.query, || self.query(&order))))
+        let query = self.running.enter(&order.query, || self.query(&order));
+        query.begin();
+        Some(QueryGuard(query))
     }
 
     fn query(&self, order: &Order) -> RunningQuery {
@@ -144,7 +146,7 @@ impl TaskSessions {
         config.set_extension(Arc::new(query.cancel().clone()));
         config.set_distributed_user_codec(SegmentCodec);
         config.set_distributed_channel_resolver(self.channels.clone());
-        config.set_distributed_passthrough_headers(context.headers)?;
+        config.set_distributed_passthrough_headers(order.headers()?)?;
         let (rewrite, cancel) = (Arc::clone(&self.rewrite), query.cancel().clone());
         config.set_distributed_worker_plan_rewrite_handler(move |event: WorkerPlanRewriteEvent<'_>| {
             let plan = rewrite.apply(event.plan, event.session_config.options(), &cancel);

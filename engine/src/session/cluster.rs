@@ -21,7 +21,7 @@ use crate::distributed::{
 };
 use crate::error::Result;
 use crate::exec::Cancel;
-use crate::optimizer::SegmentPartialRule;
+use crate::optimizer::{self, SegmentPartialRule};
 
 impl QueryWorker {
     /// A worker over `segments`, within the limits of `runtime`. It reaches others by `channels`.
@@ -41,7 +41,9 @@ impl Runtime {
     pub fn broker(&self, parts: BrokerParts, dice: u128) -> Result<Arc<Self>> {
         let broker = Broker::new(parts, self.template.config_options(), dice);
         let builder = builder(self.template.config().clone(), Arc::clone(self.environment()));
-        let template = broker.install(builder).map_err(error_from_datafusion)?.build();
+        let ours = optimizer::physical_rules();
+        let ours = ours.iter().map(|rule| rule.name()).collect::<Vec<_>>();
+        let template = broker.install(builder, &ours).map_err(error_from_datafusion)?.build();
         Ok(Arc::new(Self { template, broker: Some(broker) }))
     }
 }
