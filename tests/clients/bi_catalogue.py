@@ -270,18 +270,13 @@ def grafana_browses():
           SELECT CASE WHEN trim(s[i]) = '"$user"' THEN user ELSE trim(s[i]) END
           FROM generate_series(array_lower(string_to_array(current_setting('search_path'),','),1), array_upper(string_to_array(current_setting('search_path'),','),1)) as i,
                string_to_array(current_setting('search_path'),',') s)"""
-    tables = ask(f"""SELECT CASE WHEN {on_path} THEN quote_ident(table_name) ELSE quote_ident(table_schema) || '.' || quote_ident(table_name) END AS "table"
-        FROM information_schema.tables
-        WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog', '_timescaledb_cache')
-        ORDER BY CASE WHEN {on_path} THEN 0 ELSE 1 END, 1""")
+    tables = ask(f"""SELECT quote_ident(table_name) AS "table" FROM information_schema.tables
+        WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog', '_timescaledb_cache') AND {on_path} ORDER BY 1""")
     assert {"table": TABLE} in tables, tables
-    for name in (TABLE, f"{SCHEMA}.{TABLE}"):
-        columns = ask(f"""SELECT quote_ident(column_name) AS "column", data_type AS "type" FROM information_schema.columns
-            WHERE CASE WHEN array_length(parse_ident('{name}'),1) = 2
-                  THEN quote_ident(table_schema) = (parse_ident('{name}'))[1] AND quote_ident(table_name) = (parse_ident('{name}'))[2]
-                  ELSE quote_ident(table_name) = '{name}' AND {on_path} END""")
-        assert {"column": "__time", "type": "timestamp without time zone"} in columns and len(columns) == len(COLUMNS), (name, columns)
-        assert {"column": '"cityName"', "type": "text"} in columns or "cityName" not in COLUMNS
+    columns = ask(f"""SELECT quote_ident(column_name) AS "column", data_type AS "type" FROM information_schema.columns
+        WHERE quote_ident(table_name) = '{TABLE}' AND {on_path}""")
+    assert {"column": "__time", "type": "timestamp without time zone"} in columns and len(columns) == len(COLUMNS), columns
+    assert {"column": '"cityName"', "type": "text"} in columns or "cityName" not in COLUMNS
 
 
 @check
