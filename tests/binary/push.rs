@@ -32,12 +32,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Headers of a request.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// How often the process is killed.
 const KILLS: u64 = 8;
 const CLIENTS: u64 = 4;
 
 /// The answer to a POST of rows: the status, the JSON, and when to come again.
-fn post(http: SocketAddr, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(u16, Value), Failed> {
+fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
     let mut request = reqwest::Client::new().post(format!("http://{http}{path}")).body(body).timeout(LIMIT);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -209,7 +212,7 @@ fn forms() -> Result<(), Failed> {
     let lines = rows(1, 1, 3);
     let array = format!("[{}]", String::from_utf8(lines.clone())?.trim_end().replace('\n', ",\n"));
     let csv = "time,client,sequence,page\n2013-08-01,1,1,\"a,b\"\n2013-08-01,1,1,\n";
-    let forms: [(&str, &[(&str, &str)], Vec<u8>); 6] = [
+    let forms: [(&str, Headers<'_>, Vec<u8>); 6] = [
         ("", &[JSON], lines.clone()),
         ("", &[("content-type", "application/json")], array.into_bytes()),
         ("", &[JSON, ("content-encoding", "gzip")], gzip(&lines)),
@@ -241,7 +244,7 @@ fn refused() -> Result<(), Failed> {
     let server = place.serve()?;
     let bomb = gzip(&vec![b' '; 64 << 20]);
     let bad = b"{\"time\": \"2013-08-01\", \"a\": 1}\n{\"time\": \n".to_vec();
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16, &str); 9] = [
+    let cases: [(&str, Headers<'_>, Vec<u8>, u16, &str); 9] = [
         ("", &[JSON, ("content-encoding", "gzip")], bomb.clone(), 413, "expands to more than"),
         ("", &[JSON], vec![b' '; (16 << 20) + 1], 413, "longer than"),
         ("", &[JSON], bomb, 400, "content-encoding"),
