@@ -32,12 +32,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Headers of a request.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// How often the process is killed.
 const KILLS: u64 = 8;
 const CLIENTS: u64 = 4;
 
 /// The answer to a POST of rows: the status, the JSON, and when to come again.
-fn post(http: SocketAddr, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(u16, Value), Failed> {
+fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
     let mut request = reqwest::Client::new().post(format!("http://{http}{path}")).body(body).timeout(LIMIT);
     for (name, value) in headers {
         request = request.header(*name, *value);
