@@ -206,8 +206,6 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     out.finish().expect("memory")
 }
 
-type Headers<'a> = &'a [(&'a str, &'a str)];
-
 fn forms() -> Result<(), Failed> {
     let place = Place::new()?;
     let server = place.serve()?;

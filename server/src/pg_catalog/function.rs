@@ -13,7 +13,7 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use henge_engine::session;
 
-use super::{DATABASE, Facts, PgType, SCHEMA, SERVER_VERSION, oid, row, types};
+use super::{DATABASE, Facts, PgType, SCHEMA, SERVER_VERSION, keyword, oid, row, types};
 
 /// What a number or text is called, by its number.
 pub(super) const REGCLASS_NAME: &str = "henge_regclass_name";
@@ -212,7 +212,7 @@ fn type_name(text: &str) -> Option<String> {
 fn quote_ident(name: &str) -> String {
     let plain = name.starts_with(|char: char| char.is_ascii_lowercase() || char == '_')
         && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_');
-    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain && !keyword::is_reserved(name) { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 /// As `quote_literal`, but of null the word.
@@ -517,6 +517,7 @@ mod tests {
     #[test]
     fn names_are_quoted_when_they_must_be() {
         assert_eq!(quote_ident("wikipedia"), "wikipedia");
+        assert_eq!((quote_ident("user"), quote_ident("page")), ("\"user\"".to_owned(), "page".to_owned()));
         assert_eq!(quote_ident("cityName"), "\"cityName\"");
         assert_eq!(quote_ident("a\"b"), "\"a\"\"b\"");
     }

@@ -9,6 +9,11 @@ pub(super) fn rows() -> Vec<Row> {
     KEYWORDS.lines().filter_map(row).collect()
 }
 
+/// Whether a name has to be quoted because it is a word of the language.
+pub(super) fn is_reserved(name: &str) -> bool {
+    KEYWORDS.lines().filter_map(|line| line.split_once(' ')).any(|(word, rest)| word == name && !rest.starts_with('U'))
+}
+
 fn row(line: &'static str) -> Option<Row> {
     let mut words = line.split(' ');
     let (word, category, label) = (words.next()?, words.next()?, words.next()?);
