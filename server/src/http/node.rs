@@ -125,7 +125,7 @@ impl Node {
             true => Ok(()),
             false => Err(Error::new(
                 Category::Unauthorized,
-                Persona::User,
+                Persona::Admin,
                 "this is for servers of this cluster: the cluster's secret is missing or wrong",
             )),
         }
