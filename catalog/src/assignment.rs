@@ -205,7 +205,7 @@ pub fn plan(cluster: &Cluster, limits: &Limits, seed: u64) -> Plan {
 
 /// What can be had of what is wanted: no more replicas than a tier has servers, those that are absent among them; but
 /// always one, so that a tier without servers does not pass for one that serves.
-fn attainable(cluster: &Cluster) -> Vec<Want> {
+pub(crate) fn attainable(cluster: &Cluster) -> Vec<Want> {
     let mut servers = vec![0_u32; cluster.num_tiers as usize];
     for server in cluster.servers.iter().filter(|server| server.state != ServerState::Draining) {
         servers[server.tier as usize] += 1;

@@ -392,10 +392,11 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// How many replicas are wanted and not served.
+    /// How many replicas are wanted, as far as there are servers for them, and not served.
     fn count_missing(&self, decisions: &mut Decisions) {
+        let wants = assignment::attainable(&self.cluster);
         for segment in &self.cluster.segments {
-            let Want::Load(tiers) = &self.cluster.wants[segment.want as usize] else { continue };
+            let Want::Load(tiers) = &wants[segment.want as usize] else { continue };
             for (tier, count) in tiers {
                 let served = segment.replicas.iter().filter(|replica| {
                     let server = &self.cluster.servers[replica.server as usize];

@@ -155,7 +155,7 @@ impl Feed {
 /// The same in every process and every version; sets that differ in a few do not cancel out.
 fn hash(uid: SegmentUid) -> u64 {
     let value = u128::from_be_bytes(uid.to_bytes());
-    let mut hash = (value >> 64) as u64 ^ (value as u64).rotate_left(32);
+    let mut hash = ((value >> 64) as u64 ^ (value as u64).rotate_left(32)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ hash >> 31

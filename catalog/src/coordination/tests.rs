@@ -134,6 +134,15 @@ fn a_publication_wakes_when_all_of_it_is_served_and_not_before() {
     assert_eq!(settled.missing["_default_tier"]["wiki"], 0);
 }
 
+/// A tier with one server has one replica, whatever is wanted: then nothing is missing.
+#[test]
+fn what_a_tier_has_no_servers_for_is_not_missing() {
+    let mut little = Little::new(&["a:1"]);
+    little.active = vec![(little.segment(0, "1", 1, Standing::Active), false)];
+    assert_eq!(little.decide().missing["_default_tier"]["wiki"], 1);
+    assert_eq!(little.settle().missing["_default_tier"]["wiki"], 0);
+}
+
 #[test]
 fn what_is_hidden_is_marked_unused_and_dropped_only_then() {
     let mut little = Little::new(&["a:1"]);
