@@ -134,7 +134,7 @@ fn copy_rows(postgres: &Database) -> Result<(), Failed> {
         run(with(Command::new("psql"), &[&url, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]))?.ok()
     };
     let columns = henge(&format!(
-        "SELECT string_agg(quote_ident(attname) || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY attnum) \
+        "SELECT string_agg('\"' || attname || '\" ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY attnum) \
          FROM pg_attribute WHERE attrelid = '{TABLE}'::regclass AND attnum > 0"
     ))?;
     postgres.sql("CREATE SCHEMA druid")?;

@@ -12,10 +12,13 @@ use super::{Raw, Turn};
 use crate::harness::{block_on, ensure, root};
 
 pub fn trials() -> Vec<Trial> {
+    // Minutes in a debug build: `--ignored`. The bytes themselves are fuzzed in `server/src/pgwire/fuzz.rs`.
     vec![
-        Trial::test("wire::hostile::deep_statements_are_answered_or_refused", deep),
-        Trial::test("wire::hostile::messages_that_are_too_long_are_refused_before_they_come", long),
-        Trial::test("wire::hostile::mutated_conversations_end_their_own_connection_only", mutated),
+        Trial::test("wire::hostile::deep_statements_are_answered_or_refused", deep).with_ignored_flag(true),
+        Trial::test("wire::hostile::messages_that_are_too_long_are_refused_before_they_come", long)
+            .with_ignored_flag(true),
+        Trial::test("wire::hostile::mutated_conversations_end_their_own_connection_only", mutated)
+            .with_ignored_flag(true),
     ]
 }
 
