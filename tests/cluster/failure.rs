@@ -312,8 +312,6 @@ fn functions_of_a_session() -> Result<(), Failed> {
             "SELECT COUNT(*) FROM wikiticker WHERE f(channel) || page LIKE '#en%a'",
             "SELECT f(page), added FROM wikiticker ORDER BY added DESC, page LIMIT 5",
             "SELECT SUM(added) FILTER (WHERE f(channel) > '#f') FROM wikiticker",
-            "SELECT COUNT(*) FROM wikiticker a JOIN (SELECT DISTINCT f(channel) c FROM wikiticker) b ON a.channel = b.c",
-            "SELECT a.channel, COUNT(*) FROM wikiticker a JOIN wikipedia b ON f(a.user) = b.user GROUP BY 1 ORDER BY 1",
         ] {
             for shuffle in ["off", "on"] {
                 ask(&session, &format!("SET henge.shuffle = {shuffle}")).await?;

@@ -40,6 +40,11 @@ impl ScanWork {
         }
     }
 
+    /// Fails once the query is canceled or out of time.
+    pub(super) fn check(&self) -> Result<()> {
+        Ok(self.cancel.check()?)
+    }
+
     /// As [`WorkQueue::next`]. Fails once the query is canceled or out of time.
     pub(super) fn next(&self, current: Option<usize>) -> Result<Option<Morsel>> {
         self.cancel.check()?;

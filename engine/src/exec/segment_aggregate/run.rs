@@ -282,6 +282,7 @@ impl Shared {
             let bound = bound(&self.plan.source, &self.work, morsel.segment).await?;
             let segment: &dyn Segment = self.plan.source.segments[morsel.segment].segment.as_ref();
             for block in morsel.blocks {
+                self.work.check()?;
                 if self.stopped.load(Ordering::Relaxed) {
                     return Ok(None);
                 }

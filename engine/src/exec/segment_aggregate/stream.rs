@@ -145,6 +145,7 @@ impl AggregateStream {
     }
 
     async fn fold(&mut self, block: usize) -> Result<()> {
+        self.work.check()?;
         let Some(SegmentTable { segment, table, .. }) = &mut self.table else { return Ok(()) };
         let bound = bound(&self.plan.source, &self.work, *segment).await?;
         let timer = self.metrics.elapsed_compute().timer();

@@ -175,6 +175,7 @@ impl ScanStream {
     }
 
     async fn read(&mut self, block: usize) -> Result<()> {
+        self.work.check()?;
         let Some(current) = &mut self.current else { return Ok(()) };
         if let Some(pruning) = &mut self.pruning
             && pruning.may_match(&current.columns, block..block + 1)?.contains(&false)
