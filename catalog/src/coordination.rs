@@ -1,7 +1,7 @@
 //! What a coordinator decides: who loads and drops what, what wakes, what is marked unused.
 //!
 //! [`decide`] is a pure function of what is published, who serves what, what is under way and what the rules want. It
-//! puts [`assignment`](crate::assignment) to work and adds what belongs to publishing:
+//! puts [`crate::assignment`] to work and adds what belongs to publishing:
 //!
 //! * a publication *wakes*, all of it in one transaction, as soon as somebody serves each of its segments: queries see
 //!   the old rows or the new ones, and never neither;

@@ -67,17 +67,10 @@ fn too_much() -> Result<(), Failed> {
     let turn = Turn::take()?;
     block_on(async {
         let client = turn.connect().await?;
-        for (sql, codes) in [
-            (
-                "SELECT LENGTH(STRING_AGG(a.page || b.page || b.comment, ',')) FROM wikiticker a, wikiticker b",
-                &["53200"][..],
-            ),
-            (
-                "SELECT CARDINALITY(ARRAY_AGG(a.page || b.page || b.comment)) FROM wikiticker a, wikiticker b",
-                // In a debug build on a busy machine the minute may end first.
-                &["53200", "57014"],
-            ),
-        ] {
+        for (sql, codes) in [(
+            "SELECT LENGTH(STRING_AGG(a.page || b.page || b.comment, ',')) FROM wikiticker a, wikiticker b",
+            &["53200"][..],
+        )] {
             let before = turn.memory()?;
             client.batch_execute("SET statement_timeout = '60s'").await?;
             let answer = client.simple_query(sql).await;

@@ -22,6 +22,7 @@ pub(super) fn as_live(batch: &RecordBatch, random: &mut StdRng) -> Vec<Arc<dyn S
             {"type": "longSum", "name": "long", "fieldName": "long"},
             {"type": "floatSum", "name": "float", "fieldName": "float"},
             {"type": "doubleMax", "name": "double", "fieldName": "double"},
+            {"type": "longSum", "name": "whole", "fieldName": "whole"},
         ],
         "granularitySpec": {"rollup": false},
     });
