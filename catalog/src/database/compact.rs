@@ -139,22 +139,7 @@ impl Inner {
         cancel: &Cancellation,
     ) -> Result<CompactionReport> {
         let result = self.compact_in_turn(&mut record, spec, cancel).await;
-        let elapsed = self.clock.now().millis() - record.created.millis();
-        record.duration_ms = Some(u64::try_from(elapsed).unwrap_or(0));
-        match &result {
-            Ok(report) => {
-                record.status = TaskStatus::Success;
-                record.report = serde_json::to_string(report).ok();
-            }
-            Err(error) => {
-                record.status = TaskStatus::Failed;
-                record.error = Some(error.to_string());
-            }
-        }
-        if let Err(error) = self.store.save_task(&record).await {
-            tracing::error!(%error, task = record.id, "the end of a task could not be recorded");
-        }
-        self.running.lock().remove(&record.id);
+        self.record_end(record, &result).await;
         result
     }
 

@@ -15,6 +15,7 @@ use henge_engine::model::{
 use henge_engine::storage::{DeepStorage, LoadSpec};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{Database, Inner, lost};
@@ -216,9 +217,15 @@ impl Inner {
     async fn run_recorded(&self, task: Task) -> Result<IngestReport> {
         let Task { mut record, spec, run, work } = task;
         let result = self.run(&mut record, spec, run, work).await;
+        self.record_end(record, &result).await;
+        result
+    }
+
+    /// Records how a task ended, and that it runs no longer. What it did stands, whether that can be recorded or not.
+    pub(super) async fn record_end<R: Serialize + Sync>(&self, mut record: TaskRecord, result: &Result<R>) {
         let elapsed = self.clock.now().millis() - record.created.millis();
         record.duration_ms = Some(u64::try_from(elapsed).unwrap_or(0));
-        match &result {
+        match result {
             Ok(report) => {
                 record.status = TaskStatus::Success;
                 record.report = serde_json::to_string(report).ok();
@@ -232,7 +239,6 @@ impl Inner {
             tracing::error!(%error, task = record.id, "the end of a task could not be recorded");
         }
         self.running.lock().remove(&record.id);
-        result
     }
 
     async fn run(
