@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, Float32Array, Float64Array, Int64Array, ListArray, NullBufferBuilder, StringViewArray,
-    TimestampMillisecondArray, new_null_array,
+    TimestampMillisecondArray, new_empty_array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
@@ -100,7 +100,7 @@ impl Reader {
     /// Gives out what was appended, as `field` says, and starts anew.
     pub(super) fn finish(&mut self, field: &Field) -> Result<ArrayRef> {
         Ok(match self {
-            Self::Missing(len) => new_null_array(field.data_type(), std::mem::take(len)),
+            Self::Missing(len) => nothing(field, std::mem::take(len))?,
             Self::Strings(reader) => Arc::new(reader.finish()?),
             Self::Lists(reader) => Arc::new(reader.finish(field)?),
             Self::Long(reader) => {
@@ -122,6 +122,13 @@ impl Reader {
             }
         })
     }
+}
+
+/// What rows hold in a column that their segment lacks: nulls, but lists are never null, they are empty.
+fn nothing(field: &Field, num_rows: usize) -> Result<ArrayRef> {
+    let DataType::List(item) = field.data_type() else { return Ok(new_null_array(field.data_type(), num_rows)) };
+    let offsets = OffsetBuffer::new_zeroed(num_rows);
+    Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, new_empty_array(item.data_type()), None)?))
 }
 
 /// Codes gathered from a string column.

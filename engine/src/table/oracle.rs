@@ -30,7 +30,9 @@ use crate::model::{
 use crate::segment::druid::tests::builder::{Style, encode};
 use crate::segment::druid::{DruidSegment, Nulls};
 use crate::segment::memory::MemorySegment;
-use crate::segment::{MergeInput, Rollup, RowOrder, Segment, SegmentFile, WriteOptions, write_segment};
+use crate::segment::{
+    MergeInput, PromotedSegment, Rollup, RowOrder, Segment, SegmentFile, WriteOptions, write_segment,
+};
 
 const HOUR: i64 = 3_600_000;
 /// 2013-08-01T00:00:00Z
@@ -55,7 +57,7 @@ fn schema_without(lacking: &[&str]) -> Arc<SegmentSchema> {
     Arc::new(SegmentSchema::new(columns).unwrap())
 }
 
-/// `num_rows` rows between two hours; columns in `lacking` are null. Sums of its floats are exact in any order.
+/// `num_rows` rows between two hours; columns in `lacking` are null, or empty lists. Sums of its floats are exact in any order.
 fn rows(random: &mut StdRng, num_rows: usize, hours: std::ops::Range<i64>, lacking: &[&str]) -> RecordBatch {
     let time = (0..num_rows).map(|_| START + random.random_range(hours.start * HOUR..hours.end * HOUR));
     let time = TimestampMillisecondArray::from_iter_values(time.collect::<Vec<_>>());
@@ -70,7 +72,8 @@ fn rows(random: &mut StdRng, num_rows: usize, hours: std::ops::Range<i64>, lacki
     let many = text("many", &mut |r| Some(format!("User:a rather long value, number {}", r.random_range(0..20_000))));
     let mut tags = ListBuilder::new(StringViewBuilder::new());
     for _ in 0..num_rows {
-        for _ in 0..random.random_range(0..3) {
+        let longest = if lacking.contains(&"tags") { 0 } else { 2 };
+        for _ in 0..random.random_range(0..=longest) {
             tags.values().append_option([None, Some("x"), Some("y")][random.random_range(0..3)]);
         }
         tags.append(true);
@@ -121,9 +124,14 @@ struct Data {
 fn data(seed: u64, sizes: &[usize]) -> Data {
     let mut random = StdRng::seed_from_u64(seed);
     let (mut segments, mut batches) = (Vec::new(), Vec::new());
+    let wanted = schema_without(&[]);
     for (i, &num_rows) in sizes.iter().enumerate() {
         let from = i as i64 * 24;
-        let lacking: &[&str] = if i % 3 == 2 { &["some", "long"] } else { &[] };
+        let lacking: &[&str] = match i % 4 {
+            2 => &["some", "long"],
+            3 => &["tags"],
+            _ => &[],
+        };
         let mut batch = rows(&mut random, num_rows, from..from + 48, lacking);
         let schema = schema_without(lacking);
         let kind = random.random_range(0..5);
@@ -148,6 +156,10 @@ fn data(seed: u64, sizes: &[usize]) -> Data {
         batches.push(within(&batch, &clip));
         for (chunk, segment) in (0..).zip(made) {
             let partition = i as u32 * 10_000 + chunk;
+            let segment = match PromotedSegment::fits(segment.schema(), &wanted) {
+                true => segment,
+                false => Arc::new(PromotedSegment::new(segment, &wanted).unwrap()),
+            };
             let id = SegmentId { data_source: "t".into(), interval: clip, version: "1".into(), partition };
             segments.push(VisibleSegment { id: Arc::new(id), uid: SegmentUid::numbered(partition), clip, segment });
         }
