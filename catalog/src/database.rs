@@ -22,6 +22,7 @@ mod lock;
 mod open;
 mod realtime;
 mod watch;
+mod work;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -47,6 +48,7 @@ pub use kill::KillReport;
 pub use lock::Holder;
 pub use open::{DatabaseBuilder, Opening};
 pub use realtime::HandOff;
+pub use work::TaskWork;
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
@@ -72,11 +74,14 @@ pub enum Mode {
     Leader,
     /// Shows what others publish, and writes nothing.
     Follower,
+    /// Runs tasks of a cluster, one at a time, and publishes what they make for it.
+    Worker,
 }
 
 impl Mode {
-    fn is_leader(self) -> bool {
-        self == Self::Leader
+    /// Whether what is published here is served by others.
+    fn is_served_by_others(self) -> bool {
+        matches!(self, Self::Leader | Self::Worker)
     }
 }
 
@@ -135,7 +140,7 @@ impl Drop for Inner {
 impl Inner {
     /// Whether queries ask at once for what is published here.
     fn standing(&self) -> Standing {
-        if self.mode.is_leader() { Standing::Dormant } else { Standing::Active }
+        if self.mode.is_served_by_others() { Standing::Dormant } else { Standing::Active }
     }
 
     /// Shows a change that was just committed. If others committed before it what is not shown yet, shows that too.
@@ -234,7 +239,7 @@ impl Database {
             Mode::Follower => Err(Error::unsupported(
                 "this server only answers queries; send what is to be written to the coordinator of the cluster",
             )),
-            Mode::Alone | Mode::Leader => Ok(()),
+            Mode::Alone | Mode::Leader | Mode::Worker => Ok(()),
         }
     }
 
@@ -281,6 +286,16 @@ impl Database {
         let _in_order = self.inner.publishing.lock().await;
         let marked = self.inner.store.mark_segments_unused(data_source, ids, self.now()).await?;
         self.inner.show(data_source, marked.rev, Vec::new(), &marked.segments).await
+    }
+
+    /// Marks unused segments of a data source used again: those that lie within `within`, or, of these, `ids`. What has
+    /// been killed, or is about to be, stays unused. Returns how many there were; what cannot be served is among the
+    /// [problems](Database::problems).
+    pub async fn mark_used(&self, data_source: &str, within: Interval, ids: Option<&[SegmentId]>) -> Result<u64> {
+        self.check_writes()?;
+        let marked = self.inner.store.mark_used(data_source, within, ids).await?;
+        self.inner.catch_up().await?;
+        Ok(marked)
     }
 
     /// Has queries ask for segments of a data source, or not, all of them at once.

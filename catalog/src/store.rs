@@ -79,6 +79,9 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Strikes files off the list of noted ones, because they were removed.
     async fn forget_pushes(&self, load_specs: &[LoadSpec]) -> Result<()>;
 
+    /// The `rev` that a publication got, if it was made.
+    async fn published(&self, publish_id: &str) -> Result<Option<u64>>;
+
     /// Makes a publication: shows `decide` what is there, under the lock of the data source, and does what it decided.
     /// All of it happens or none. A publish id that was published before changes nothing.
     async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish>;
@@ -91,6 +94,10 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// Marks these segments unused. What is not there, or unused already, is fine.
     async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked>;
+
+    /// Marks unused segments within `within` used, as somebody does by hand: they are among [`MetadataStore::by_hand`]
+    /// until that is settled. Of `ids`, if they are given. What is being killed stays unused. Returns how many there were.
+    async fn mark_used(&self, data_source: &str, within: Interval, ids: Option<&[SegmentId]>) -> Result<u64>;
 
     /// Has queries ask for used segments, or not, all of them at once. Returns the `rev` of that.
     async fn set_standing(
@@ -134,6 +141,12 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// The latest tasks, newest first.
     async fn tasks(&self, limit: usize) -> Result<Vec<TaskRecord>>;
 
+    /// The tasks that have not ended, oldest first.
+    async fn unfinished_tasks(&self) -> Result<Vec<TaskRecord>>;
+
+    /// Records how far a task is, unless it has ended.
+    async fn note_progress(&self, task_id: &str, report: &str) -> Result<()>;
+
     /// Who may log in, in the order of their names.
     async fn users(&self) -> Result<Vec<UserRecord>>;
 
@@ -151,6 +164,12 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// Ends a lease before its time. One that was lost is no failure.
     async fn release_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// Takes a lease, whoever holds it: nothing that was begun under it is written any more.
+    async fn seize_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<Lease>;
+
+    /// Forgets a lease that nobody will ask for again. What was begun under it is not written any more.
+    async fn remove_lease(&self, role: &str) -> Result<()>;
 
     /// Who holds a lease that has not run out.
     async fn lease_holder(&self, role: &str) -> Result<Option<String>>;

@@ -94,9 +94,7 @@ impl Database {
         cancel: Cancellation,
     ) -> Result<CompactionReport> {
         if self.inner.mode != Mode::Alone {
-            return Err(Error::unsupported(
-                "segments are compacted by a server that does everything, not in a cluster",
-            ));
+            return Err(Error::unsupported("in a cluster a compaction is handed in as a task, like other ingestion"));
         }
         let now = self.now();
         let id = task_id.unwrap_or_else(|| format!("compact_{}_{}", spec.data_source, new_uid(now)));
@@ -143,7 +141,7 @@ impl Inner {
         result
     }
 
-    async fn compact_in_turn(
+    pub(super) async fn compact_in_turn(
         &self,
         record: &mut TaskRecord,
         spec: &CompactionSpec,
@@ -158,8 +156,10 @@ impl Inner {
         let Some(view) = self.view.data_source(&spec.data_source) else { return Ok(report) };
         let intervals = granules(&view, spec).iter().map(|granule| granule.interval).collect::<Vec<_>>();
         drop(view);
+        // The task may have been begun before, and have published some of its granules.
+        let run = new_uid(self.clock.now());
         for (number, interval) in intervals.into_iter().enumerate() {
-            let publish_id = format!("{}_{number}", record.id);
+            let publish_id = format!("{}_{run}_{number}", record.id);
             match self.compact_interval(&publish_id, spec, interval, cancel, &mut report).await {
                 Ok(()) => {}
                 Err(error) if cancel.check().is_err() => return Err(error),

@@ -49,7 +49,7 @@ pub enum Existing {
 }
 
 /// Makes segments, on a thread that may block.
-type Work = Box<dyn FnOnce(&IngestionSpec, &IngestOptions) -> Result<IngestOutcome> + Send>;
+pub(super) type Work = Box<dyn FnOnce(&IngestionSpec, &IngestOptions) -> Result<IngestOutcome> + Send>;
 
 /// One run of a spec.
 struct Task {
@@ -241,7 +241,7 @@ impl Inner {
         self.running.lock().remove(&record.id);
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         record: &mut TaskRecord,
         spec: IngestionSpec,
@@ -333,7 +333,7 @@ impl Inner {
         let mut segments = Vec::with_capacity(named.len());
         for (uid, segment) in named {
             let pushed = self.storage.push(&segment.path, &named_id(data_source, &segment), uid).await?;
-            if self.mode.is_leader() {
+            if self.mode.is_served_by_others() {
                 // It is others who serve it.
                 self.storage.forget(uid)?;
             }

@@ -169,6 +169,13 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Runs tasks of a cluster; see [`Database::work`].
+    #[must_use]
+    pub fn work(mut self) -> Self {
+        self.mode = Mode::Worker;
+        self
+    }
+
     fn metadata_url(&self) -> MetadataUrl {
         self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)))
     }
@@ -204,7 +211,7 @@ impl DatabaseBuilder {
         let store = self.metadata_url().open().await?;
         let lease = match (self.mode, &self.metadata) {
             (Mode::Leader, _) => self.lease,
-            (Mode::Follower, _) | (Mode::Alone, None) => None,
+            (Mode::Follower | Mode::Worker, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
             (Mode::Alone, Some(_)) => {
                 Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?)
@@ -216,15 +223,25 @@ impl DatabaseBuilder {
         let options = self.store_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let storage = DeepStorage::open(&deep_storage, self.dir.join(CACHE_DIR), options)?;
         let now = self.clock.now();
-        if self.mode != Mode::Follower {
-            sweep(store.as_ref(), &storage).await?;
-            fail_interrupted_tasks(store.as_ref(), now).await?;
-        }
-        if self.mode == Mode::Alone {
-            store.wake_all(now).await?;
+        match self.mode {
+            Mode::Alone => {
+                sweep(store.as_ref(), &storage, Pushes::All).await?;
+                fail_interrupted_tasks(store.as_ref(), now).await?;
+                store.wake_all(now).await?;
+            }
+            Mode::Leader => {
+                // Others run tasks, or will; what is left of theirs they remove.
+                let tasks = store.unfinished_tasks().await?.into_iter().map(|task| task.id).collect::<Vec<_>>();
+                sweep(store.as_ref(), &storage, Pushes::AllBut(&tasks)).await?;
+            }
+            Mode::Follower | Mode::Worker => {}
         }
         let snapshot = store.snapshot().await?;
-        let reads = if self.mode == Mode::Alone { Reads::Here } else { Reads::Elsewhere };
+        let reads = match self.mode {
+            // A worker reads what it merges.
+            Mode::Alone | Mode::Worker => Reads::Here,
+            Mode::Leader | Mode::Follower => Reads::Elsewhere,
+        };
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
         let view = View::new(storage.clone(), self.druids, reads, self.cache_limit_bytes, snapshot)?;
         let view = Arc::new(view);
@@ -310,10 +327,10 @@ fn node_id(dir: &Path, now: Timestamp) -> Result<String> {
     }
 }
 
-/// Removes the files that were put into deep storage, or were about to be, by a process that did not publish them. Only
-/// one process writes at a time, and this is it: none of them will be published any more.
-async fn sweep(store: &dyn MetadataStore, storage: &DeepStorage) -> Result<()> {
-    let orphans = store.doom_pushes(Pushes::All).await?;
+/// Removes the files that were put into deep storage, or were about to be, by a process that did not publish them: none
+/// of them will be published any more.
+async fn sweep(store: &dyn MetadataStore, storage: &DeepStorage, pushes: Pushes<'_>) -> Result<()> {
+    let orphans = store.doom_pushes(pushes).await?;
     if orphans.is_empty() {
         return Ok(());
     }

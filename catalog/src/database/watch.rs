@@ -4,7 +4,8 @@ use std::time::Duration;
 use henge_engine::Result;
 use henge_engine::ingest::Cancellation;
 
-use super::{CompactionReport, Database, Inner, Mode};
+use super::ingest::new_uid;
+use super::{CompactionReport, CompactionSpec, Database, Inner, Mode, TaskWork};
 use crate::lease;
 use crate::view::{Conversion, ViewedSegment};
 
@@ -19,6 +20,9 @@ const CLUSTER_POLL: Duration = Duration::from_secs(1);
 pub(super) fn start(inner: &Arc<Inner>) {
     let mut watching = inner.watching.lock();
     watching.spawn(polling(Arc::downgrade(inner)));
+    if inner.mode == Mode::Leader && !inner.auto_compaction.is_empty() {
+        watching.spawn(handing_in_compactions(Arc::downgrade(inner)));
+    }
     if inner.mode != Mode::Alone {
         // Others serve, and the lease of a leader is renewed by whoever took it.
         return;
@@ -35,7 +39,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
 async fn polling(inner: Weak<Inner>) {
     let mut was_there = true;
     let poll = match inner.upgrade().map(|inner| inner.mode) {
-        Some(Mode::Leader | Mode::Follower) => CLUSTER_POLL,
+        Some(Mode::Leader | Mode::Follower | Mode::Worker) => CLUSTER_POLL,
         _ => POLL,
     };
     loop {
@@ -106,6 +110,46 @@ async fn compacting(inner: Weak<Inner>) {
     }
 }
 
+/// Of a cluster: its servers compact what is due.
+async fn handing_in_compactions(inner: Weak<Inner>) {
+    let mut looked_at = None;
+    loop {
+        tokio::time::sleep(POLL).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let changes = inner.view.changes();
+        // What could not be merged is not tried again before something changes.
+        if looked_at == Some(changes) {
+            continue;
+        }
+        let database = Database { inner: Arc::clone(&inner), runtime: Arc::clone(&inner.runtime) };
+        match hand_in_compactions(&database, inner.due_compactions()).await {
+            Ok(true) => looked_at = Some(changes),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "what is due is not compacted yet"),
+        }
+    }
+}
+
+/// Returns whether all that is due was handed in.
+async fn hand_in_compactions(database: &Database, due: Vec<CompactionSpec>) -> Result<bool> {
+    let inner = &database.inner;
+    let mut are_all = true;
+    let waking = inner.view.dormant();
+    let running = inner.store.unfinished_tasks().await?;
+    for spec in due {
+        // What was merged is not seen before it is served, and would be merged again.
+        let is_under_way = waking.iter().any(|(segment, _)| segment.id.data_source == spec.data_source)
+            || running.iter().any(|task| task.data_source == spec.data_source);
+        if is_under_way {
+            are_all = false;
+            continue;
+        }
+        let id = format!("compact_{}_{}", spec.data_source, new_uid(database.now()));
+        database.hand_in(&id, &TaskWork::Compact(spec)).await?;
+    }
+    Ok(are_all)
+}
+
 async fn renewing(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(lease::RENEWAL).await;
@@ -129,7 +173,7 @@ impl Inner {
     /// Shows what others changed since, and what was changed by hand.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let settled = match self.mode {
-            Mode::Follower => Ok(()),
+            Mode::Follower | Mode::Worker => Ok(()),
             Mode::Alone | Mode::Leader => self.settle_by_hand().await,
         };
         let _in_order = self.publishing.lock().await;

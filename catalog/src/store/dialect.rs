@@ -46,6 +46,7 @@ pub(super) trait Dialect: Database {
 pub(super) struct LeaseStatements {
     pub(super) insert: &'static str,
     pub(super) acquire: &'static str,
+    pub(super) seize: &'static str,
     pub(super) renew: &'static str,
     pub(super) read: &'static str,
     /// Holds the row, so that nobody takes the lease over before the transaction has ended.
@@ -69,6 +70,11 @@ macro_rules! lease_statements {
                 "WHERE role = ? AND (expires_ms <= ",
                 $now,
                 " OR holder = ?)"
+            ),
+            seize: concat!(
+                "UPDATE leases SET holder = ?, epoch = epoch + 1, expires_ms = ",
+                $now,
+                " + ? WHERE role = ?"
             ),
             renew: concat!(
                 "UPDATE leases SET expires_ms = ",

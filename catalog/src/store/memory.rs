@@ -80,8 +80,8 @@ impl MemoryStore {
     /// The state, to change it, if the lease allows.
     fn write(&self) -> Result<parking_lot::MappedMutexGuard<'_, State>> {
         let state = self.open()?;
-        let Some(Lease { role, epoch, .. }) = &state.acts_under else { return Ok(state) };
-        match state.leases.get(role).is_some_and(|(lease, _)| lease.epoch == *epoch) {
+        let Some(Lease { role, holder, epoch }) = &state.acts_under else { return Ok(state) };
+        match state.leases.get(role).is_some_and(|(lease, _)| (&lease.holder, lease.epoch) == (holder, *epoch)) {
             true => Ok(state),
             false => Err(Error::conflict(format!("another process has taken over the lease `{role}`"))),
         }
@@ -214,10 +214,7 @@ impl MetadataStore for MemoryStore {
     async fn doom_pushes(&self, pushes: Pushes<'_>) -> Result<Vec<LoadSpec>> {
         let mut state = self.write()?;
         for push in state.pushes.values_mut() {
-            push.doomed |= match pushes {
-                Pushes::Of(publish_id) => push.publish_id == publish_id,
-                Pushes::All => true,
-            };
+            push.doomed |= pushes.contain(&push.publish_id);
         }
         Ok(state.pushes.values().filter(|push| push.doomed).map(|push| push.load_spec.clone()).collect())
     }
@@ -228,6 +225,10 @@ impl MetadataStore for MemoryStore {
             state.pushes.remove(&key(load_spec)?);
         }
         Ok(())
+    }
+
+    async fn published(&self, publish_id: &str) -> Result<Option<u64>> {
+        Ok(self.open()?.publishes.get(publish_id).copied())
     }
 
     async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish> {
@@ -283,6 +284,21 @@ impl MetadataStore for MemoryStore {
         let mut state = self.write()?;
         state.set_unused(ids, now);
         Ok(Marked { rev: state.next_rev(data_source, now), segments: ids.to_vec() })
+    }
+
+    async fn mark_used(&self, data_source: &str, within: Interval, ids: Option<&[SegmentId]>) -> Result<u64> {
+        let mut state = self.write()?;
+        let mut marked = 0;
+        for (id, row) in &mut state.segments {
+            let is_meant = id.data_source == data_source
+                && within.contains_interval(&id.interval)
+                && ids.is_none_or(|ids| ids.contains(id));
+            if is_meant && !row.used && !row.noted && row.kill == Kill::Kept {
+                row.used = true;
+                marked += 1;
+            }
+        }
+        Ok(marked)
     }
 
     async fn set_standing(
@@ -412,6 +428,21 @@ impl MetadataStore for MemoryStore {
         Ok(tasks)
     }
 
+    async fn unfinished_tasks(&self) -> Result<Vec<TaskRecord>> {
+        let state = self.open()?;
+        let mut tasks = state.tasks.values().filter(|task| !task.status.is_complete()).cloned().collect::<Vec<_>>();
+        tasks.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(tasks)
+    }
+
+    async fn note_progress(&self, task_id: &str, report: &str) -> Result<()> {
+        let mut state = self.write()?;
+        if let Some(task) = state.tasks.get_mut(task_id).filter(|task| !task.status.is_complete()) {
+            task.report = Some(report.to_owned());
+        }
+        Ok(())
+    }
+
     async fn users(&self) -> Result<Vec<UserRecord>> {
         Ok(self.open()?.users.values().cloned().collect())
     }
@@ -458,6 +489,19 @@ impl MetadataStore for MemoryStore {
         if let Some((_, expires)) = state.leases.get_mut(&lease.role).filter(|(held, _)| held == lease) {
             *expires = Instant::now();
         }
+        Ok(())
+    }
+
+    async fn seize_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        let mut state = self.write()?;
+        let epoch = state.leases.get(role).map_or(0, |(lease, _)| lease.epoch) + 1;
+        let lease = Lease { role: role.to_owned(), holder: holder.to_owned(), epoch };
+        state.leases.insert(role.to_owned(), (lease.clone(), Instant::now() + ttl));
+        Ok(lease)
+    }
+
+    async fn remove_lease(&self, role: &str) -> Result<()> {
+        self.write()?.leases.remove(role);
         Ok(())
     }
 

@@ -145,6 +145,17 @@ pub struct Decision {
     pub mark_unused: Vec<SegmentId>,
 }
 
+impl Pushes<'_> {
+    /// Whether those of a publication are meant.
+    pub(super) fn contain(&self, publish_id: &str) -> bool {
+        match self {
+            Self::Of(one) => *one == publish_id,
+            Self::All => true,
+            Self::AllBut(spared) => !spared.iter().any(|id| publish_id.starts_with(id.as_str())),
+        }
+    }
+}
+
 /// How a publication ended.
 #[derive(Clone, Debug)]
 pub enum Publish {
@@ -187,6 +198,8 @@ pub enum Pushes<'a> {
     Of(&'a str),
     /// All: whoever noted them is gone.
     All,
+    /// All but those of publications whose ids begin with one of these: their tasks are not done.
+    AllBut(&'a [String]),
 }
 
 /// A row of a segment that somebody inserted, or marked used or unused, with SQL of their own.
@@ -377,6 +390,13 @@ pub struct TaskRecord {
     /// What it did, as JSON, once it is done.
     #[serde(skip)]
     pub report: Option<String>,
+}
+
+impl TaskRecord {
+    /// The role of the lease that whoever runs a task of a cluster holds.
+    pub fn lease_role(id: &str) -> String {
+        format!("task/{id}")
+    }
 }
 
 /// Someone who may log in.

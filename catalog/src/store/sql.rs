@@ -35,6 +35,10 @@ pub(super) const INSERT_SEGMENT: &str = "INSERT INTO segments (id, dataSource, c
      VALUES (?, ?, ?, ?, ?, ?, ?, TRUE, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)";
 pub(super) const MARK_UNUSED: &str =
     "UPDATE segments SET used = FALSE, noted = FALSE, used_status_last_updated = ?, removed_rev = ? WHERE id = ?";
+pub(super) const MARK_USED_WITHIN: &str = "UPDATE segments SET used = TRUE WHERE dataSource = ? AND NOT used AND NOT noted \
+     AND kill_state = 0 AND uid IS NOT NULL AND start_ms >= ? AND end_ms <= ?";
+pub(super) const MARK_USED: &str = "UPDATE segments SET used = TRUE WHERE id = ? AND dataSource = ? AND NOT used AND NOT noted \
+     AND kill_state = 0 AND uid IS NOT NULL";
 pub(super) const SET_DORMANT: &str = "UPDATE segments SET dormant = ? WHERE id = ? AND used AND noted AND dormant <> ?";
 pub(super) const WAKE_ALL: &str = "UPDATE segments SET dormant = FALSE WHERE dormant AND used";
 pub(super) const SELECT_DORMANT_SOURCES: &str =
@@ -81,6 +85,8 @@ pub(super) const DELETE_PUSH: &str = "DELETE FROM pushes WHERE load_spec = ?";
 pub(super) const DELETE_PUSHES_OF: &str = "DELETE FROM pushes WHERE publish_id = ? AND NOT doomed";
 pub(super) const DOOM_PUSHES_OF: &str = "UPDATE pushes SET doomed = TRUE WHERE publish_id = ?";
 pub(super) const DOOM_PUSHES: &str = "UPDATE pushes SET doomed = TRUE";
+pub(super) const DOOM_PUSH: &str = "UPDATE pushes SET doomed = TRUE WHERE load_spec = ?";
+pub(super) const SELECT_PUBLISH_IDS: &str = "SELECT load_spec, publish_id FROM pushes WHERE NOT doomed";
 pub(super) const SELECT_DOOMED: &str = "SELECT load_spec FROM pushes WHERE doomed ORDER BY load_spec";
 
 pub(super) const DELETE_TASK: &str = "DELETE FROM tasks WHERE id = ?";
@@ -90,6 +96,10 @@ pub(super) const SELECT_TASK: &str = "SELECT id, type, dataSource, created_date,
      payload, report FROM tasks WHERE id = ?";
 pub(super) const SELECT_TASKS: &str = "SELECT id, type, dataSource, created_date, status, duration_ms, error_msg, \
      payload, report FROM tasks ORDER BY created_date DESC, id DESC LIMIT ?";
+
+pub(super) const SELECT_UNFINISHED_TASKS: &str = "SELECT id, type, dataSource, created_date, status, duration_ms, \
+     error_msg, payload, report FROM tasks WHERE status IN ('WAITING', 'RUNNING') ORDER BY created_date, id";
+pub(super) const NOTE_PROGRESS: &str = "UPDATE tasks SET report = ? WHERE id = ? AND status IN ('WAITING', 'RUNNING')";
 
 pub(super) const SELECT_USERS: &str = "SELECT name, verifier, created_date FROM users ORDER BY name";
 pub(super) const DELETE_USER: &str = "DELETE FROM users WHERE name = ?";
@@ -113,6 +123,7 @@ pub(super) const INSERT_CONFIG: &str = "INSERT INTO config (name, payload) VALUE
 pub(super) const DELETE_SERVER: &str = "DELETE FROM servers WHERE name = ?";
 pub(super) const DELETE_INCARNATION: &str = "DELETE FROM servers WHERE name = ? AND incarnation = ?";
 
+pub(super) const DELETE_LEASE: &str = "DELETE FROM leases WHERE role = ?";
 pub(super) const RELEASE_LEASE: &str = "UPDATE leases SET expires_ms = 0 WHERE role = ? AND holder = ? AND epoch = ?";
 
 pub(super) const SELECT_STREAM_POSITION: &str = "SELECT reached FROM stream_positions WHERE stream = ? AND part = ?";

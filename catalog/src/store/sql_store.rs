@@ -117,9 +117,16 @@ impl<D: Dialect> SqlStore<D> {
     async fn doom_once(&self, pushes: Pushes<'_>) -> Result<Vec<LoadSpec>> {
         let mut writing = self.write().await?;
         match pushes {
-            Pushes::Of(publish_id) => execute(&mut writing, sql::DOOM_PUSHES_OF, values![publish_id]).await?,
-            Pushes::All => execute(&mut writing, sql::DOOM_PUSHES, &[]).await?,
-        };
+            Pushes::Of(publish_id) => drop(execute(&mut writing, sql::DOOM_PUSHES_OF, values![publish_id]).await?),
+            Pushes::All => drop(execute(&mut writing, sql::DOOM_PUSHES, &[]).await?),
+            Pushes::AllBut(_) => {
+                for row in fetch(&mut writing, sql::SELECT_PUBLISH_IDS, &[]).await? {
+                    if pushes.contain(&row.text(1)?) {
+                        execute(&mut writing, sql::DOOM_PUSH, values![row.text(0)?]).await?;
+                    }
+                }
+            }
+        }
         let rows = fetch(&mut writing, sql::SELECT_DOOMED, &[]).await?;
         writing.commit().await.map_err(failure::<D>)?;
         rows.iter().map(|row| payload::from_json("an intended push", &row.text(0)?)).collect()
@@ -192,6 +199,24 @@ impl<D: Dialect> SqlStore<D> {
         set_unused(&mut writing, ids, now, rev).await?;
         writing.commit().await.map_err(failure::<D>)?;
         Ok(Marked { rev, segments: ids.to_vec() })
+    }
+
+    async fn mark_used_once(&self, data_source: &str, within: Interval, ids: Option<&[SegmentId]>) -> Result<u64> {
+        let mut writing = self.write().await?;
+        let mut marked = 0;
+        match ids {
+            None => {
+                let values = values![data_source, within.start().millis(), within.end().millis()];
+                marked += execute(&mut writing, sql::MARK_USED_WITHIN, values).await?;
+            }
+            Some(ids) => {
+                for id in ids {
+                    marked += execute(&mut writing, sql::MARK_USED, values![id.to_string(), data_source]).await?;
+                }
+            }
+        }
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(marked)
     }
 
     async fn set_standing_once(
@@ -370,6 +395,22 @@ impl<D: Dialect> SqlStore<D> {
         Ok(LeaseOutcome::HeldBy { holder: row.text(0)?, left })
     }
 
+    async fn seize_once(&self, role: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        let mut writing = self.write().await?;
+        execute(&mut writing, D::LEASES.insert, values![role]).await?;
+        execute(&mut writing, D::LEASES.seize, values![holder, millis(ttl), role]).await?;
+        let rows = fetch(&mut writing, D::LEASES.read, values![role]).await?;
+        writing.commit().await.map_err(failure::<D>)?;
+        let row = rows.first().ok_or_else(|| Error::runtime_failure("a lease that was just made is gone"))?;
+        Ok(Lease { role: role.to_owned(), holder: holder.to_owned(), epoch: row.unsigned(1)? })
+    }
+
+    async fn write_one(&self, statement: &'static str, values: &[Value<'_>]) -> Result<()> {
+        let mut writing = self.write().await?;
+        execute(&mut writing, statement, values).await?;
+        writing.commit().await.map_err(failure::<D>)
+    }
+
     async fn change_lease_once(&self, statement: &'static str, values: &[Value<'_>]) -> Result<bool> {
         let mut connection = self.writer.acquire().await.map_err(failure::<D>)?;
         Ok(D::execute(&mut connection, statement, values).await.map_err(failure::<D>)? > 0)
@@ -443,6 +484,11 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         retrying!(D, self.forget_once(load_specs))
     }
 
+    async fn published(&self, publish_id: &str) -> Result<Option<u64>> {
+        let rows = retrying!(D, self.ask(sql::SELECT_PUBLISH, values![publish_id]))?;
+        rows.first().map(|row| row.unsigned(0)).transpose()
+    }
+
     async fn publish(&self, publication: &Publication, decide: Decide<'_>) -> Result<Publish> {
         let mut attempted = None;
         retrying!(D, self.publish_once(publication, decide, &mut attempted))
@@ -459,6 +505,10 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
 
     async fn mark_segments_unused(&self, data_source: &str, ids: &[SegmentId], now: Timestamp) -> Result<Marked> {
         retrying!(D, self.mark_segments_unused_once(data_source, ids, now))
+    }
+
+    async fn mark_used(&self, data_source: &str, within: Interval, ids: Option<&[SegmentId]>) -> Result<u64> {
+        retrying!(D, self.mark_used_once(data_source, within, ids))
     }
 
     async fn set_standing(
@@ -512,6 +562,15 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         rows.iter().map(row::task).collect()
     }
 
+    async fn unfinished_tasks(&self) -> Result<Vec<TaskRecord>> {
+        let rows = retrying!(D, self.ask(sql::SELECT_UNFINISHED_TASKS, &[]))?;
+        rows.iter().map(row::task).collect()
+    }
+
+    async fn note_progress(&self, task_id: &str, report: &str) -> Result<()> {
+        retrying!(D, self.write_one(sql::NOTE_PROGRESS, values![report, task_id]))
+    }
+
     async fn users(&self) -> Result<Vec<UserRecord>> {
         let rows = retrying!(D, self.ask(sql::SELECT_USERS, values![]))?;
         rows.iter().map(row::user).collect()
@@ -537,6 +596,14 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
     async fn release_lease(&self, lease: &Lease) -> Result<()> {
         let Lease { role, holder, epoch } = lease;
         retrying!(D, self.change_lease_once(sql::RELEASE_LEASE, values![role, holder, *epoch])).map(drop)
+    }
+
+    async fn seize_lease(&self, role: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        retrying!(D, self.seize_once(role, holder, ttl))
+    }
+
+    async fn remove_lease(&self, role: &str) -> Result<()> {
+        retrying!(D, self.write_one(sql::DELETE_LEASE, values![role]))
     }
 
     async fn lease_holder(&self, role: &str) -> Result<Option<String>> {

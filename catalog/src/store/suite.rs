@@ -408,6 +408,77 @@ async fn segments_marked_by_hand_are_found_and_noted(fixture: &Fixture) -> Resul
     Ok(())
 }
 
+async fn segments_are_marked_used_as_if_by_hand(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let (now, ids) = (time("2026-01-02"), [0, 1].map(|partition| record(DAY, "1", partition, 1).id));
+    add(store, "p", vec![record(DAY, "1", 0, 1), record(DAY, "1", 1, 1)]).await?;
+    assert_eq!(store.mark_used("wiki", Interval::ETERNITY, None).await?, 0);
+    store.mark_unused("wiki", Interval::ETERNITY, now).await?;
+    assert_eq!(store.mark_used("wiki", Interval::ETERNITY, Some(&ids[..1])).await?, 1);
+    let rows = store.by_hand("").await?;
+    let [HandRow { change: Change::MarkedUsed(Some(found)), .. }] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(found.id, ids[0]);
+    assert_eq!(store.mark_used("other", Interval::ETERNITY, Some(&ids)).await?, 0);
+    assert_eq!(store.mark_used("wiki", "2013-09-01/2013-09-02".parse()?, None).await?, 0);
+    assert_eq!(store.mark_used("wiki", DAY.parse()?, None).await?, 1);
+    store.mark_unused("wiki", Interval::ETERNITY, now).await?;
+    Ok(())
+}
+
+async fn tasks_that_have_not_ended_are_listed_in_their_order(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let task = |id: &str, created: &str, status| TaskRecord {
+        id: id.to_owned(),
+        task_type: "index_parallel".to_owned(),
+        data_source: "wiki".to_owned(),
+        created: time(created),
+        status,
+        duration_ms: None,
+        error: None,
+        payload: "{}".to_owned(),
+        report: None,
+    };
+    for task in [
+        task("late", "2026-01-03", TaskStatus::Waiting),
+        task("early", "2026-01-01", TaskStatus::Running),
+        task("done", "2026-01-02", TaskStatus::Success),
+    ] {
+        store.save_task(&task).await?;
+    }
+    let ids = store.unfinished_tasks().await?.into_iter().map(|task| task.id).collect::<Vec<_>>();
+    assert_eq!(ids, ["early", "late"]);
+    for id in ["early", "done"] {
+        store.note_progress(id, "half").await?;
+    }
+    assert_eq!(store.task("early").await?.and_then(|task| task.report).as_deref(), Some("half"));
+    assert_eq!(store.task("done").await?.and_then(|task| task.report), None);
+    // The files of tasks that have not ended are left alone.
+    let file = |name: &str| LoadSpec::Local { path: name.to_owned() };
+    store.intend_pushes("early_1", &[file("a")]).await?;
+    store.intend_pushes("gone", &[file("b")]).await?;
+    assert_eq!(store.doom_pushes(Pushes::AllBut(&["early".to_owned()])).await?, [file("b")]);
+    assert_eq!(store.published("early_1").await?, None);
+    Ok(())
+}
+
+async fn a_lease_is_taken_from_whoever_holds_it(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let LeaseOutcome::Held(held) = store.acquire_lease("task/t", "a", TTL).await? else { panic!("nobody had it") };
+    let seized = store.seize_lease("task/t", "b", TTL).await?;
+    assert!(seized.epoch > held.epoch);
+    assert!(!store.renew_lease(&held, TTL).await?);
+    assert!(matches!(store.acquire_lease("task/t", "a", TTL).await?, LeaseOutcome::HeldBy { .. }));
+    store.remove_lease("task/t").await?;
+    assert_eq!(store.lease_holder("task/t").await?, None);
+    assert!(!store.renew_lease(&seized, TTL).await?);
+    let LeaseOutcome::Held(anew) = store.acquire_lease("task/t", "c", TTL).await? else { panic!("nobody had it") };
+    // Its epochs begin again; those of before are others' all the same.
+    store.act_under(Some(Lease { holder: "a".to_owned(), ..anew }));
+    assert!(store.note_progress("t", "").await.is_err());
+    store.act_under(None);
+    Ok(())
+}
+
 const TTL: Duration = Duration::from_secs(60);
 
 async fn a_lease_has_one_holder_and_its_epoch_grows(fixture: &Fixture) -> Result<()> {
@@ -639,6 +710,9 @@ async fn on_database(url: &str, test: impl AsyncFnOnce(&Fixture) -> Result<()>) 
 }
 
 suite!(
+    segments_are_marked_used_as_if_by_hand,
+    tasks_that_have_not_ended_are_listed_in_their_order,
+    a_lease_is_taken_from_whoever_holds_it,
     what_is_published_reads_back,
     a_publish_id_publishes_once,
     a_refused_or_failed_publication_leaves_nothing,

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
@@ -5,7 +7,7 @@ use henge_engine::Result;
 
 use super::super::SystemRows;
 use super::{SysSchema, batch, longs, schema_of, texts};
-use crate::store::TaskStatus;
+use crate::store::{TaskRecord, TaskStatus};
 
 /// How many tasks are shown: the latest.
 const SHOWN_TASKS: usize = 10_000;
@@ -13,6 +15,25 @@ const SHOWN_TASKS: usize = 10_000;
 /// `sys.tasks`: the latest tasks.
 #[derive(Debug)]
 pub(super) struct Tasks(pub(super) SysSchema);
+
+impl Tasks {
+    /// Where each of `tasks` that has not ended runs, as `host:port`; of a server that does everything, all ran there.
+    async fn places(&self, tasks: &[TaskRecord]) -> Result<HashMap<String, String>> {
+        let mut places = HashMap::new();
+        if self.0.cluster.get().is_none() {
+            let here = self.0.server.name();
+            places.extend(tasks.iter().map(|task| (task.id.clone(), here.clone())));
+            return Ok(places);
+        }
+        for task in tasks.iter().filter(|task| !task.status.is_complete()) {
+            let holder = self.0.store.lease_holder(&TaskRecord::lease_role(&task.id)).await?;
+            if let Some(name) = holder.as_deref().and_then(|holder| holder.split('/').next()) {
+                places.insert(task.id.clone(), name.to_owned());
+            }
+        }
+        Ok(places)
+    }
+}
 
 #[async_trait]
 impl SystemRows for Tasks {
@@ -37,7 +58,8 @@ impl SystemRows for Tasks {
 
     async fn rows(&self) -> Result<RecordBatch> {
         let rows = self.0.store.tasks(SHOWN_TASKS).await?;
-        let address = self.0.server.address();
+        let places = self.places(&rows).await?;
+        let place = |task: &TaskRecord| places.get(&task.id);
         let columns = vec![
             texts(&rows, |task| Some(&task.id)),
             texts(&rows, |task| Some(&task.id)),
@@ -61,9 +83,9 @@ impl SystemRows for Tasks {
                 })
             }),
             longs(&rows, |task| task.duration_ms),
-            texts(&rows, |_| Some(self.0.server.name())),
-            texts(&rows, |_| address.host.as_ref()),
-            longs(&rows, |_| address.http_port.map(u64::from)),
+            texts(&rows, place),
+            texts(&rows, |task| place(task)?.rsplit_once(':').map(|(host, _)| host)),
+            longs(&rows, |task| place(task)?.rsplit_once(':')?.1.parse::<u64>().ok()),
             longs(&rows, |_| None),
             texts(&rows, |task| task.error.as_ref()),
         ];
