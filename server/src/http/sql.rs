@@ -1,6 +1,7 @@
 //! `/druid/v2/sql`: a query to JSON, as its batches come.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -9,21 +10,26 @@ use arrow::json::writer::{JsonFormat, WriterBuilder};
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use henge_engine::session::{SessionOptions, SqlDialect, error_from_datafusion, output_label};
+use henge_engine::session::{Cancel, Session, SessionOptions, SqlDialect, error_from_datafusion, output_label};
 use henge_engine::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::body::JsonBody;
 use super::login::Login;
 use super::{Answer, Api};
 use crate::pg_catalog::DATABASE;
 
+/// Says that an answer lacks something, because the query allowed that.
+const PARTIAL: &str = "x-partial";
+/// What it lacks, or another thing to know about the answer.
+const NOTICE: &str = "x-henge-notice";
 /// Pieces that may wait for a slow client.
 const PIECES_AHEAD: usize = 4;
 
@@ -51,6 +57,10 @@ pub(super) struct Request {
 struct Context {
     use_approximate_count_distinct: Option<bool>,
     sql_time_zone: Option<String>,
+    /// Milliseconds until the query ends by itself; 0 is never.
+    timeout: Option<u64>,
+    /// Whether an answer may lack what nobody serves: then it says so.
+    allow_partial_results: bool,
 }
 
 impl Request {
@@ -105,6 +115,9 @@ pub(super) async fn sql(
     request.check()?;
     let format = request.result_format;
     let (pieces, answer) = mpsc::channel(PIECES_AHEAD);
+    let (begun, notices) = oneshot::channel();
+    let time = request.context.timeout.filter(|millis| *millis > 0).map(Duration::from_millis);
+    let cancel = Cancel::until(time.and_then(|time| Instant::now().checked_add(time)));
     let session = api.database.session(SessionOptions {
         dialect: SqlDialect::Druid,
         approximate_count_distinct: request.context.use_approximate_count_distinct,
@@ -113,17 +126,29 @@ pub(super) async fn sql(
         ..SessionOptions::default()
     });
     api.queries.spawn(async move {
-        if let Err(error) = run(session, request, &pieces).await {
+        let ended = tokio::select! {
+            ended = run(session, request, &cancel, begun, &pieces) => ended,
+            // Nobody waits for the answer any more.
+            () = pieces.closed() => {
+                cancel.cancel();
+                return;
+            }
+        };
+        if let Err(error) = ended {
             let _ = pieces.send(Err(error)).await;
         }
     });
-    respond(answer, format).await
+    respond(answer, notices, format).await
 }
 
 type Pieces = mpsc::Sender<Result<Bytes>>;
 
 /// The status is decided when the first piece is there; an error after that breaks the answer off.
-async fn respond(mut answer: mpsc::Receiver<Result<Bytes>>, format: ResultFormat) -> Answer<Response> {
+async fn respond(
+    mut answer: mpsc::Receiver<Result<Bytes>>,
+    mut notices: oneshot::Receiver<Vec<String>>,
+    format: ResultFormat,
+) -> Answer<Response> {
     let first = match answer.recv().await {
         Some(Ok(piece)) => piece,
         Some(Err(error)) => return Err(error.into()),
@@ -132,17 +157,48 @@ async fn respond(mut answer: mpsc::Receiver<Result<Bytes>>, format: ResultFormat
     let rest = futures::stream::unfold(answer, async |mut answer| Some((answer.recv().await?, answer)));
     let body = futures::stream::once(async { Ok(first) }).chain(rest);
     let kind = if format.is_lines() { "text/plain; charset=utf-8" } else { "application/json" };
-    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(body)).into_response())
+    let mut response = ([(CONTENT_TYPE, kind)], Body::from_stream(body)).into_response();
+    // They were sent before the first piece was.
+    for notice in notices.try_recv().unwrap_or_default() {
+        response.headers_mut().insert(PARTIAL, HeaderValue::from_static("true"));
+        let notice = notice.replace(|char: char| char.is_control(), " ");
+        if let Ok(notice) = HeaderValue::from_bytes(notice.as_bytes()) {
+            response.headers_mut().append(NOTICE, notice);
+        }
+    }
+    Ok(response)
 }
 
-async fn run(session: henge_engine::session::Session, request: Request, pieces: &Pieces) -> Result<()> {
+/// Has a query answer with what there is.
+async fn allow_partial_results(session: &Session) -> Result<()> {
+    for statement in session.parse("SET henge.allow_partial_results = on")? {
+        let plan = session.plan(statement).await?;
+        session.execute(plan).await?;
+    }
+    Ok(())
+}
+
+async fn run(
+    session: Session,
+    request: Request,
+    cancel: &Cancel,
+    begun: oneshot::Sender<Vec<String>>,
+    pieces: &Pieces,
+) -> Result<()> {
+    if request.context.allow_partial_results {
+        allow_partial_results(&session).await?;
+    }
     let mut statements = session.parse(&request.query)?;
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err(Error::invalid_input("`query` holds no statement, or more than one").with_sqlstate("42601"));
     };
     let plan = session.plan(statement).await?;
     let labels: Vec<String> = plan.schema().fields().iter().map(|field| output_label(field).to_string()).collect();
-    let stream = session.execute(plan).await?;
+    let stream = session.execute_until(plan, cancel).await?;
+    let mut notices = session.take_notices();
+    // Each attempt at the query told its own.
+    notices.dedup();
+    let _ = begun.send(notices);
     let mut writer = Writer { format: request.result_format, started: false };
     writer.send_all(stream, &labels, request.header, pieces).await
 }
