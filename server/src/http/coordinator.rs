@@ -33,11 +33,13 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/loadqueue", get(load_queue))
         .route("/servers", get(servers))
         .route("/datasources", get(data_sources))
-        .route("/datasources/{name}", get(data_source))
+        .route("/datasources/{name}", get(data_source).post(mark_all_used).delete(mark_all_unused))
         .route("/datasources/{name}/intervals", get(intervals))
         .route("/datasources/{name}/segments", get(segments))
+        .route("/datasources/{name}/segments/{id}", get(segment).post(mark_one_used).delete(mark_one_unused))
         .route("/datasources/{name}/loadstatus", get(load_status_of))
         .route("/datasources/{name}/markUnused", post(mark_unused))
+        .route("/datasources/{name}/markUsed", post(mark_used))
         .route("/metadata/datasources", get(names))
         .route("/tiers", get(cluster::tiers))
         .route("/servers/{name}", get(cluster::server))
@@ -49,7 +51,9 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/rules/{name}/history", get(rules::history_of))
         .route("/config", get(rules::config).post(rules::set_config))
         .route("/config/history", get(rules::config_history))
+        .route("/metadata/datasources/{name}", get(data_source))
         .route("/metadata/datasources/{name}/segments", get(segments))
+        .route("/metadata/datasources/{name}/segments/{id}", get(segment))
 }
 
 /// How much is told. A parameter without a value counts.
@@ -226,23 +230,88 @@ fn recorded(segment: &ViewedSegment) -> Value {
     })
 }
 
-/// Marks the segments within an interval unused; their bytes stay.
+/// Which segments of a data source are meant: all within an interval, or some by their ids.
+enum Meant {
+    Within(Interval),
+    Ids(Vec<SegmentId>),
+}
+
+impl Meant {
+    fn from_json(name: &str, body: &Value) -> Result<Self, Error> {
+        if let Some(ids) = body.get("segmentIds").and_then(Value::as_array) {
+            let id = |id: &Value| SegmentId::parse(name, id.as_str().unwrap_or_default());
+            return ids.iter().map(id).collect::<Result<Vec<_>, _>>().map(Self::Ids);
+        }
+        let interval = body.get("interval").and_then(Value::as_str).ok_or_else(|| {
+            Error::invalid_input("which segments are meant? write `{\"interval\": \"2013-08-01/2013-08-02\"}`")
+        })?;
+        interval.parse().map(Self::Within)
+    }
+
+    /// Marks them unused; their bytes stay.
+    async fn mark_unused(self, api: &Api, name: &str) -> Answer<Json<Value>> {
+        let changed = match self {
+            Self::Within(interval) => {
+                api.database.data_source(name)?;
+                api.database.mark_unused(name, interval).await?
+            }
+            Self::Ids(ids) => {
+                api.database.mark_segments_unused(name, &ids).await?;
+                ids.len()
+            }
+        };
+        Ok(Json(json!({ "numChangedSegments": changed })))
+    }
+
+    async fn mark_used(self, api: &Api, name: &str) -> Answer<Json<Value>> {
+        let changed = match self {
+            Self::Within(interval) => api.database.mark_used(name, interval, None).await?,
+            Self::Ids(ids) => api.database.mark_used(name, Interval::ETERNITY, Some(&ids)).await?,
+        };
+        Ok(Json(json!({ "numChangedSegments": changed })))
+    }
+}
+
 async fn mark_unused(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     JsonBody(body): JsonBody<Value>,
 ) -> Answer<Json<Value>> {
-    if let Some(ids) = body.get("segmentIds").and_then(Value::as_array) {
-        let id = |id: &Value| SegmentId::parse(&name, id.as_str().unwrap_or_default());
-        let ids = ids.iter().map(id).collect::<Result<Vec<_>, _>>()?;
-        api.database.mark_segments_unused(&name, &ids).await?;
-        return Ok(Json(json!({ "numChangedSegments": ids.len() })));
-    }
-    let interval = body.get("interval").and_then(Value::as_str).ok_or_else(|| {
-        Error::invalid_input("which segments are meant? write `{\"interval\": \"2013-08-01/2013-08-02\"}`")
-    })?;
-    let interval: Interval = interval.parse()?;
-    api.database.data_source(&name)?;
-    let changed = api.database.mark_unused(&name, interval).await?;
-    Ok(Json(json!({ "numChangedSegments": changed })))
+    Meant::from_json(&name, &body)?.mark_unused(&api, &name).await
+}
+
+async fn mark_used(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    JsonBody(body): JsonBody<Value>,
+) -> Answer<Json<Value>> {
+    Meant::from_json(&name, &body)?.mark_used(&api, &name).await
+}
+
+async fn mark_all_used(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    Meant::Within(Interval::ETERNITY).mark_used(&api, &name).await
+}
+
+async fn mark_all_unused(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer<Json<Value>> {
+    Meant::Within(Interval::ETERNITY).mark_unused(&api, &name).await
+}
+
+async fn mark_one_used(State(api): State<Arc<Api>>, Path((name, id)): Path<(String, String)>) -> Answer<Json<Value>> {
+    Meant::Ids(vec![SegmentId::parse(&name, &id)?]).mark_used(&api, &name).await
+}
+
+async fn mark_one_unused(State(api): State<Arc<Api>>, Path((name, id)): Path<(String, String)>) -> Answer<Json<Value>> {
+    Meant::Ids(vec![SegmentId::parse(&name, &id)?]).mark_unused(&api, &name).await
+}
+
+/// What is published of one segment, and which historicals serve it.
+async fn segment(State(api): State<Arc<Api>>, Path((name, id)): Path<(String, String)>) -> Answer<Json<Value>> {
+    let segments = api.database.data_source(&name)?.segments();
+    let found = segments.iter().find(|segment| segment.id.to_string() == id);
+    let found = found.ok_or_else(|| Error::not_found(format!("`{name}` has no segment `{id}` that is used")))?;
+    let servers = match &api.coordinator {
+        Some(coordinator) => cluster::holders(coordinator, found.record.uid),
+        None => vec![api.database.server_name()],
+    };
+    Ok(Json(json!({ "metadata": recorded(found), "servers": servers })))
 }

@@ -62,6 +62,11 @@ pub(super) fn load_status_of(coordinator: &Coordinator, name: &str) -> Result<Va
     Ok(json!({ name: super::status(all, missing) }))
 }
 
+/// The historicals that serve a segment.
+pub(super) fn holders(coordinator: &Coordinator, uid: SegmentUid) -> Vec<String> {
+    coordinator.watcher().inventory().holders(uid).iter().map(ToString::to_string).collect()
+}
+
 /// The segments by their bytes.
 fn by_uid(coordinator: &Coordinator) -> BTreeMap<SegmentUid, Arc<ViewedSegment>> {
     wanted(coordinator).into_iter().map(|(segment, _)| (segment.record.uid, segment)).collect()
