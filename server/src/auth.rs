@@ -7,6 +7,7 @@
 //! Invariants: a password is never kept, only what proves it (`verifier`); it is the same work whether a user exists or
 //! not. What is configured for encryption and cannot be used is an error at the start, never a door left open (`tls`).
 
+pub mod peer;
 pub(crate) mod tls;
 mod token;
 mod verifier;

@@ -19,7 +19,7 @@ use henge_engine::storage::DeepStorageUrl;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
 
-pub use cluster::{ClusterConfig, Role};
+pub use cluster::{ClusterConfig, PeerTlsFiles, Role};
 
 pub const DEFAULT_PG_PORT: u16 = 5433;
 pub const DEFAULT_HTTP_PORT: u16 = 8888;
@@ -77,7 +77,7 @@ pub struct Options {
     /// PostgreSQL connections at one time [default: 500]
     #[arg(long, env = "HENGE_MAX_CONNECTIONS", value_name = "N", help_heading = "Server")]
     pub max_connections: Option<NonZeroUsize>,
-    /// What this process does: all, or, in a cluster, coordinator, historical or broker, or several of these with commas between them [default: all]
+    /// What this process does: all, or, in a cluster, coordinator, historical, broker or indexer, or several of these with commas between them [default: all]
     #[arg(long, env = "HENGE_ROLE", value_name = "ROLE", help_heading = "Server")]
     pub role: Option<String>,
     /// Certificate (PEM, with those that vouch for it) by which connections are encrypted; needs `--tls-key`
@@ -92,6 +92,16 @@ pub struct Options {
     /// Word that all servers of a cluster know, and nobody else [default: none, and then only on this machine]
     #[arg(long, env = "HENGE_CLUSTER_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = "Cluster")]
     pub cluster_secret: Option<Secret>,
+    /// Certificate (PEM) of the authority that signs those of all servers of a cluster: what passes between them is
+    /// encrypted, and each proves that it is one of them; needs `--cluster-tls-cert` and `--cluster-tls-key`
+    #[arg(long, env = "HENGE_CLUSTER_TLS_CA", value_name = "FILE", help_heading = "Cluster")]
+    pub cluster_tls_ca: Option<PathBuf>,
+    /// Certificate (PEM) of this server, with the name or address by which the others reach it
+    #[arg(long, env = "HENGE_CLUSTER_TLS_CERT", value_name = "FILE", help_heading = "Cluster")]
+    pub cluster_tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, env = "HENGE_CLUSTER_TLS_KEY", value_name = "FILE", help_heading = "Cluster")]
+    pub cluster_tls_key: Option<PathBuf>,
     /// Name or address by which the other servers reach this one [default: `--host`]
     #[arg(long, env = "HENGE_ADVERTISE_HOST", value_name = "HOST", help_heading = "Cluster")]
     pub advertise_host: Option<String>,
@@ -229,6 +239,9 @@ impl Options {
             role: self.role.or(file.role),
             allow_remote_without_password: self.allow_remote_without_password.or(file.allow_remote_without_password),
             cluster_secret: self.cluster_secret.or(file.cluster_secret),
+            cluster_tls_ca: self.cluster_tls_ca.or(file.cluster_tls_ca),
+            cluster_tls_cert: self.cluster_tls_cert.or(file.cluster_tls_cert),
+            cluster_tls_key: self.cluster_tls_key.or(file.cluster_tls_key),
             advertise_host: self.advertise_host.or(file.advertise_host),
             tier: self.tier.or(file.tier),
             zone: self.zone.or(file.zone),

@@ -24,7 +24,7 @@ pub use self::peers::{PeerSecurity, PeerTls, Peers};
 use crate::error::{Error, Result};
 
 /// Pause between two questions whether the other side is there,
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_millis(700);
 /// and the time it has for an answer.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Bytes that may be on their way in one stream,

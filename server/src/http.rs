@@ -31,7 +31,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::listener::Encrypting;
+pub(crate) use self::listener::Encryption;
+use self::listener::{Caller, Encrypting};
 pub use self::node::Node;
 use crate::auth::Auth;
 use crate::auth::tls::Tls;
@@ -78,18 +79,24 @@ impl Api {
 
 /// Serves requests until `shutdown`.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
-    let tls = api.tls.clone();
-    serve_router(listener, tls, router(api), shutdown).await;
+    let encryption = Encryption { people: api.tls.clone(), peers: None };
+    serve_router(listener, encryption, router(api), shutdown).await;
 }
 
 /// The same for a server of a cluster.
-pub(crate) async fn serve_node(listener: TcpListener, tls: Option<Tls>, node: Arc<Node>, shutdown: CancellationToken) {
-    serve_router(listener, tls, node::router(node), shutdown).await;
+pub(crate) async fn serve_node(
+    listener: TcpListener,
+    encryption: Encryption,
+    node: Arc<Node>,
+    shutdown: CancellationToken,
+) {
+    serve_router(listener, encryption, node::router(node), shutdown).await;
 }
 
-async fn serve_router(listener: TcpListener, tls: Option<Tls>, router: Router, shutdown: CancellationToken) {
-    let listener = Encrypting { listener, tls, arriving: JoinSet::new() };
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+async fn serve_router(listener: TcpListener, encryption: Encryption, router: Router, shutdown: CancellationToken) {
+    let listener = Encrypting { listener, encryption, arriving: JoinSet::new() };
+    let service = router.into_make_service_with_connect_info::<Caller>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         result = async { served.await } => {
             if let Err(error) = result {

@@ -4,3 +4,4 @@ pub mod all;
 mod broker;
 pub mod cluster;
 mod coordinator;
+mod indexer;

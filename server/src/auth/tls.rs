@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use crate::config::TlsFiles;
 
@@ -61,6 +61,14 @@ impl Tls {
 
     pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<MaybeTls<S>> {
         Ok(MaybeTls::Encrypted(Box::new(self.acceptor.accept(stream).await?)))
+    }
+
+    /// The same where the client has begun already.
+    pub(crate) async fn go_on<S>(&self, hello: StartHandshake<S>) -> io::Result<MaybeTls<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        Ok(MaybeTls::Encrypted(Box::new(hello.into_stream(Arc::clone(self.acceptor.config())).await?)))
     }
 }
 

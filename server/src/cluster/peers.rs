@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::auth::peer::PeerTls;
 use crate::config::Secret;
 
 /// The header that bears the secret of the cluster.
@@ -50,9 +51,13 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn new(secret: Option<Secret>) -> Result<Self> {
+    /// With `tls` the others are asked encrypted, and each side shows its certificate.
+    pub fn new(secret: Option<Secret>, tls: Option<&PeerTls>) -> Result<Self> {
         let build = |timeout| {
-            let builder = Client::builder().connect_timeout(CONNECT).read_timeout(timeout);
+            let mut builder = Client::builder().connect_timeout(CONNECT).read_timeout(timeout);
+            if let Some(tls) = tls {
+                builder = builder.https_only(true).use_preconfigured_tls(tls.client());
+            }
             let built = builder.redirect(reqwest::redirect::Policy::none()).no_proxy().build();
             built.map_err(|error| Error::runtime_failure("no HTTP client can be made").with_source(error))
         };

@@ -150,7 +150,7 @@ impl Sender {
         query.extend(push.skip_bad_rows.then(|| ("onError", "skip".to_owned())));
         Self {
             client: reqwest::Client::new(),
-            url: format!("http://{server}/v1/push/{}", encoded(&push.data_source)),
+            url: format!("{}/v1/push/{}", remote::base(server), encoded(&push.data_source)),
             login,
             content_type: if push.format == "csv" { "text/csv" } else { "application/x-ndjson" },
             batch: push.batch.max(1),

@@ -60,9 +60,14 @@ impl Login {
     }
 }
 
+/// What begins every address there: a server named without a scheme is asked plainly.
+pub(super) fn base(server: &str) -> String {
+    if server.contains("://") { server.trim_end_matches('/').to_owned() } else { format!("http://{server}") }
+}
+
 /// Where the server is that runs tasks, as another one says.
 pub(super) async fn leader(server: &str, login: &Login) -> Result<String> {
-    let mut request = reqwest::Client::new().get(format!("http://{server}/druid/coordinator/v1/leader"));
+    let mut request = reqwest::Client::new().get(format!("{}/druid/coordinator/v1/leader", base(server)));
     if let Some(password) = &login.password {
         request = request.basic_auth(&login.user, Some(password));
     }
@@ -72,9 +77,9 @@ pub(super) async fn leader(server: &str, login: &Login) -> Result<String> {
     };
     let response = request.send().await.map_err(failed)?;
     let (is_ok, text) = (response.status().is_success(), response.text().await.map_err(failed)?);
-    match text.trim().strip_prefix("http://").filter(|_| is_ok) {
-        Some(leader) => Ok(leader.to_string()),
-        None => {
+    match text.trim() {
+        leader if is_ok && leader.contains("://") => Ok(leader.to_owned()),
+        _ => {
             let body: Value = serde_json::from_str(&text).unwrap_or_default();
             let words = body["errorMessage"].as_str().unwrap_or("it does not know who leads");
             Err(Error::invalid_input(format!("the server at {server}: {words}")))
@@ -156,7 +161,7 @@ async fn report<R: DeserializeOwned>(server: &str, login: &Login, task: &Value) 
         None => request,
     };
     let get = |url: String| with_login(client.get(url)).send();
-    let base = format!("http://{server}/druid/indexer/v1/task");
+    let base = format!("{}/druid/indexer/v1/task", base(server));
     let submitted = answer(with_login(client.post(&base).json(task)).send().await).await?;
     let id = submitted["task"].as_str().ok_or_else(|| unexpected(&submitted))?.to_string();
     loop {

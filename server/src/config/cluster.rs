@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub enum Role {
     Coordinator,
     Historical,
     Broker,
+    /// Runs ingestion tasks.
+    Indexer,
 }
 
 impl fmt::Display for Role {
@@ -31,6 +34,7 @@ impl fmt::Display for Role {
             Self::Coordinator => "coordinator",
             Self::Historical => "historical",
             Self::Broker => "broker",
+            Self::Indexer => "indexer",
         })
     }
 }
@@ -45,15 +49,25 @@ impl FromStr for Role {
             "coordinator" | "overlord" => Ok(Self::Coordinator),
             "historical" => Ok(Self::Historical),
             "broker" | "router" => Ok(Self::Broker),
-            "realtime" | "middlemanager" | "middleManager" => Err(Error::unsupported(
+            "indexer" | "peon" | "middlemanager" | "middleManager" => Ok(Self::Indexer),
+            "realtime" => Err(Error::unsupported(
                 "role `realtime` is not a process of its own yet: real-time ingestion works where one process does \
                  everything, with `--role all`",
             )),
             _ => Err(Error::invalid_input(format!(
-                "`{text}` is no role; write `all`, or some of `coordinator`, `historical`, `broker`"
+                "`{text}` is no role; write `all`, or some of `coordinator`, `historical`, `broker`, `indexer`"
             ))),
         }
     }
+}
+
+/// The files by which the servers of a cluster encrypt what passes between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTlsFiles {
+    /// Who signs the certificates of all servers.
+    pub authority: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What a server of a cluster needs to know beyond all others.
@@ -61,6 +75,8 @@ impl FromStr for Role {
 pub struct ClusterConfig {
     pub roles: Vec<Role>,
     pub secret: Option<Secret>,
+    /// `None` where what passes between servers is not encrypted.
+    pub tls: Option<PeerTlsFiles>,
     /// By which the others reach this server.
     pub advertise_host: String,
     pub tier: String,
@@ -86,6 +102,7 @@ impl ClusterConfig {
         Ok(Self {
             roles,
             secret: options.cluster_secret.clone(),
+            tls: tls(options)?,
             advertise_host,
             tier: options.tier.clone().unwrap_or_else(|| DEFAULT_TIER.to_owned()),
             zone: options.zone.clone().unwrap_or_default(),
@@ -130,10 +147,11 @@ fn check(options: &Options, roles: &[Role], host: IpAddr) -> Result<()> {
         ));
     }
     match &options.cluster_secret {
-        None if !host.is_loopback() => {
+        None if !host.is_loopback() && options.cluster_tls_ca.is_none() => {
             return Err(Error::invalid_input(format!(
                 "`--host {host}` lets other machines in: give all servers of the cluster one secret, with \
-                 `--cluster-secret` or the environment variable `HENGE_CLUSTER_SECRET`"
+                 `--cluster-secret` or the environment variable `HENGE_CLUSTER_SECRET`, or certificates, with \
+                 `--cluster-tls-ca`"
             )));
         }
         Some(secret) if secret.text().len() < MIN_SECRET_LEN => {
@@ -147,6 +165,18 @@ fn check(options: &Options, roles: &[Role], host: IpAddr) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+fn tls(options: &Options) -> Result<Option<PeerTlsFiles>> {
+    match (&options.cluster_tls_ca, &options.cluster_tls_cert, &options.cluster_tls_key) {
+        (Some(authority), Some(cert), Some(key)) => {
+            Ok(Some(PeerTlsFiles { authority: authority.clone(), cert: cert.clone(), key: key.clone() }))
+        }
+        (None, None, None) => Ok(None),
+        _ => Err(Error::invalid_input(
+            "`--cluster-tls-ca`, `--cluster-tls-cert` and `--cluster-tls-key` are given together or not at all",
+        )),
+    }
 }
 
 /// `DIR=SIZE,DIR=SIZE`; a directory without a size has the size of all.

@@ -133,7 +133,8 @@ impl Properties {
                 "coordinator" | "master" | "overlord" => Some("coordinator".to_owned()),
                 "historical" | "compute" => Some("historical".to_owned()),
                 "broker" | "router" => Some("broker".to_owned()),
-                "realtime" | "middlemanager" | "indexer" => Some("realtime".to_owned()),
+                "middlemanager" | "indexer" | "peon" => Some("indexer".to_owned()),
+                "realtime" => Some("realtime".to_owned()),
                 _ => {
                     self.0.insert("druid.service".to_owned(), service);
                     None

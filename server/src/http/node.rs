@@ -1,11 +1,11 @@
 //! A server of a cluster: what it says of itself, what the others ask it, and on to the doors of its roles.
 //!
-//! `/internal/v1/…` is for the cluster's own servers, which show its secret.
+//! `/internal/v1/…` is for the cluster's own servers, which show its secret, and their certificates where it has some.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -16,6 +16,7 @@ use henge_catalog::Database;
 use henge_catalog::historical::{Historical, Orders};
 use henge_catalog::inventory::{FeedPage, Position};
 use henge_catalog::store::ServerRecord;
+use henge_engine::distributed::QueryWorker;
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
@@ -23,7 +24,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::body::{JsonBody, Parameters};
-use super::{Answer, Api, Failure};
+use super::listener::Caller;
+use super::{Answer, Api, Encryption, Failure};
 use crate::auth::same;
 use crate::cluster::{SECRET_HEADER, Shown, Watcher};
 use crate::config::{Role, Secret};
@@ -39,6 +41,7 @@ pub struct Node {
     pub server: ServerRecord,
     pub roles: Vec<Role>,
     pub secret: Option<Secret>,
+    encryption: Encryption,
     pub historical: Option<Historical>,
     pub watcher: Option<Watcher>,
     state: RwLock<NodeState>,
@@ -52,17 +55,19 @@ struct NodeState {
     /// The name of the coordinator that leads, as far as is known.
     leader: Option<String>,
     is_leaving: bool,
+    /// What computes parts of queries.
+    worker: Option<Arc<QueryWorker>>,
 }
 
 impl Node {
-    pub fn new(
+    pub(crate) fn new(
         server: ServerRecord,
         roles: Vec<Role>,
-        secret: Option<Secret>,
+        (secret, encryption): (Option<Secret>, Encryption),
         historical: Option<Historical>,
         watcher: Option<Watcher>,
     ) -> Arc<Self> {
-        Arc::new(Self { server, roles, secret, historical, watcher, state: RwLock::default() })
+        Arc::new(Self { server, roles, secret, encryption, historical, watcher, state: RwLock::default() })
     }
 
     /// Answers queries from here on.
@@ -85,6 +90,16 @@ impl Node {
     /// Tells whoever asks that this server is about to end.
     pub fn leave(&self) {
         self.state.write().is_leaving = true;
+    }
+
+    /// Computes parts of queries from here on.
+    pub fn compute(&self, worker: Arc<QueryWorker>) {
+        self.state.write().worker = Some(worker);
+    }
+
+    /// Whether it is the coordinator that leads.
+    pub fn leads(&self) -> bool {
+        self.state.read().coordinator.is_some()
     }
 
     fn leader(&self) -> Option<String> {
@@ -118,18 +133,27 @@ impl Node {
         }
     }
 
-    fn check_secret(&self, headers: &HeaderMap) -> Result<()> {
+    /// Whether it is a server of the cluster who asks.
+    fn check_peer(&self, caller: Caller, headers: &HeaderMap) -> Result<()> {
+        if self.encryption.peers.is_some() && !caller.is_peer {
+            return Err(stranger("it takes a certificate of the cluster's authority"));
+        }
         let Some(secret) = &self.secret else { return Ok(()) };
         let said = headers.get(SECRET_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
         match same(secret.text().as_bytes(), said) {
             true => Ok(()),
-            false => Err(Error::new(
-                Category::Unauthorized,
-                Persona::Admin,
-                "this is for servers of this cluster: the cluster's secret is missing or wrong",
-            )),
+            false => Err(stranger("the cluster's secret is missing or wrong")),
         }
     }
+
+    /// How people reach it, and other servers like it.
+    fn scheme(&self) -> &'static str {
+        if self.encryption.people.is_some() { "https" } else { "http" }
+    }
+}
+
+fn stranger(why: &str) -> Error {
+    Error::new(Category::Unauthorized, Persona::Admin, format!("this is for servers of this cluster: {why}"))
 }
 
 pub(super) fn router(node: Arc<Node>) -> Router {
@@ -138,7 +162,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/orders", post(orders))
         .route("/shown", get(shown))
         .layer(DefaultBodyLimit::max(MAX_ORDERS_BYTES))
-        .layer(from_fn_with_state(Arc::clone(&node), check_secret));
+        .layer(from_fn_with_state(Arc::clone(&node), check_peer));
     Router::new()
         .nest("/internal/v1", internal)
         .route("/status", get(status))
@@ -158,8 +182,13 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .with_state(node)
 }
 
-async fn check_secret(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    match node.check_secret(request.headers()) {
+async fn check_peer(
+    State(node): State<Arc<Node>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match node.check_peer(caller, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => Failure(error).into_response(),
     }
@@ -192,6 +221,7 @@ async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
         "leader": node.leader(),
         "segments": node.historical.as_ref().map(Historical::num_served),
         "loading": node.historical.as_ref().map(Historical::num_loading),
+        "queries": node.state.read().worker.as_ref().map(|worker| worker.num_running()),
     }))
 }
 
@@ -220,18 +250,14 @@ async fn broker_loaded(State(node): State<Arc<Node>>) -> Json<Value> {
 
 async fn leader(State(node): State<Arc<Node>>) -> Answer<String> {
     let leader = node.leader().ok_or_else(|| no_leader().retryable(true))?;
-    Ok(format!("{}://{leader}", scheme(&node.server)))
+    Ok(format!("{}://{leader}", node.scheme()))
 }
 
 /// As in Druid, 404 for one that does not lead, so that load balancers find the one that does.
 async fn is_leader(State(node): State<Arc<Node>>) -> Response {
-    let leads = node.state.read().coordinator.is_some();
+    let leads = node.leads();
     let status = if leads { StatusCode::OK } else { StatusCode::NOT_FOUND };
     (status, Json(json!({ "leader": leads }))).into_response()
-}
-
-fn scheme(server: &ServerRecord) -> &'static str {
-    if server.is_encrypted { "https" } else { "http" }
 }
 
 fn no_leader() -> Error {
@@ -265,7 +291,7 @@ fn elsewhere(node: &Node, leader: Option<String>, uri: &Uri) -> Response {
         return Failure(no_leader()).into_response();
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    match HeaderValue::from_str(&format!("{}://{leader}{path}", scheme(&node.server))) {
+    match HeaderValue::from_str(&format!("{}://{leader}{path}", node.scheme())) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
         Err(_) => Failure(no_leader()).into_response(),
     }

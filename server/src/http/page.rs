@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Html;
+use henge_catalog::store::TaskRecord;
 
 use super::Api;
 use super::coordinator::progress;
@@ -15,9 +16,13 @@ use crate::pg_catalog::DATABASE;
 const STYLE: &str = "<style>body{font:16px system-ui;margin:3em auto;max-width:60em}\
     td,th{padding:.2em 1em .2em 0;text-align:left}code{background:#eee;padding:.2em .4em}</style>";
 
+/// How many of the latest tasks are shown.
+const TASKS: usize = 20;
+
 pub(super) async fn page(State(api): State<Arc<Api>>) -> Html<String> {
     if let Some(coordinator) = &api.coordinator {
-        return Html(of_cluster(coordinator));
+        let tasks = api.database.tasks(TASKS).await.unwrap_or_default();
+        return Html(of_cluster(coordinator, &tasks));
     }
     let mut rows = String::new();
     for view in api.database.data_sources() {
@@ -34,7 +39,7 @@ pub(super) async fn page(State(api): State<Arc<Api>>) -> Html<String> {
 }
 
 /// Is it loaded? Where?
-fn of_cluster(coordinator: &Coordinator) -> String {
+fn of_cluster(coordinator: &Coordinator, tasks: &[TaskRecord]) -> String {
     let mut page = format!(
         "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5><title>Henge</title>{STYLE}\
          <h1>Henge {}</h1><p>This coordinator leads.</p>",
@@ -67,6 +72,14 @@ fn of_cluster(coordinator: &Coordinator) -> String {
     }
     if run.unplaced > 0 {
         page += &format!("<p>{} replicas have no room anywhere.", run.unplaced);
+    }
+    if !tasks.is_empty() {
+        let rows = tasks.iter().map(|task| {
+            let error = task.error.as_deref().unwrap_or_default();
+            format!("<tr><td>{}<td>{}<td>{}<td>{}", escaped(&task.id), task.created, task.status, escaped(error))
+        });
+        let rows = rows.collect::<String>();
+        page += &format!("<h2>What is ingested?</h2><table><tr><th>Task<th>Handed in<th>Status<th>Error{rows}</table>");
     }
     for problem in coordinator.database().problems().all() {
         page += &format!("<p>{} is not served: {}", escaped(&problem.segment_id), escaped(&problem.reason));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use henge_catalog::Database;
-use henge_catalog::database::{CompactionSpec, IngestRun};
+use henge_catalog::database::{IngestRun, TaskWork};
 use henge_catalog::store::{TaskRecord, TaskStatus};
 use henge_engine::Error;
-use henge_engine::ingest::{Cancellation, IngestionSpec};
+use henge_engine::ingest::Cancellation;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -23,50 +23,29 @@ pub(super) struct Listing {
     max: Option<usize>,
 }
 
-/// What a task does.
-enum Work {
-    Ingest(Box<IngestionSpec>),
-    Compact(CompactionSpec),
+fn new_id(work: &TaskWork) -> String {
+    format!("{}_{}_{:016x}", work.task_type(), work.data_source(), rand::random::<u64>())
 }
 
-impl Work {
-    /// `{"type": …, "spec": {…}}`, or the spec of an ingestion alone.
-    fn from_json(body: &Value) -> henge_engine::Result<Self> {
-        match body.get("type").and_then(Value::as_str) {
-            Some("compact") => CompactionSpec::from_json(body).map(Self::Compact),
-            None | Some("index" | "index_parallel") => {
-                let spec = IngestionSpec::from_json(&body.get("spec").unwrap_or(body).to_string())?;
-                Ok(Self::Ingest(Box::new(spec)))
-            }
-            Some(other) => Err(Error::unsupported(format!(
-                "tasks of type `{other}` are not supported; use `index_parallel` or `compact`"
-            ))),
+/// How it ended is recorded; what it did is in its report.
+async fn run(work: TaskWork, database: &Database, id: String) -> henge_engine::Result<()> {
+    match work {
+        TaskWork::Ingest(spec) => {
+            database.ingest(*spec, IngestRun { task_id: Some(id), ..IngestRun::default() }).await.map(drop)
         }
-    }
-
-    fn new_id(&self) -> String {
-        let (kind, data_source) = match self {
-            Self::Ingest(spec) => ("index_parallel", &spec.data_schema.data_source),
-            Self::Compact(spec) => ("compact", &spec.data_source),
-        };
-        format!("{kind}_{data_source}_{:016x}", rand::random::<u64>())
-    }
-
-    /// How it ended is recorded; what it did is in its report.
-    async fn run(self, database: &Database, id: String) -> henge_engine::Result<()> {
-        match self {
-            Self::Ingest(spec) => {
-                database.ingest(*spec, IngestRun { task_id: Some(id), ..IngestRun::default() }).await.map(drop)
-            }
-            Self::Compact(spec) => database.compact(spec, Some(id), Cancellation::default()).await.map(drop),
-        }
+        TaskWork::Compact(spec) => database.compact(spec, Some(id), Cancellation::default()).await.map(drop),
     }
 }
 
 /// Starts a task, and answers with its id once it is recorded.
 pub(super) async fn submit(State(api): State<Arc<Api>>, JsonBody(body): JsonBody<Value>) -> Answer<Json<Value>> {
-    let work = Work::from_json(&body)?;
-    let id = body.get("id").and_then(Value::as_str).map_or_else(|| work.new_id(), str::to_string);
+    let work = TaskWork::from_json(&body)?;
+    let id = body.get("id").and_then(Value::as_str).map_or_else(|| new_id(&work), str::to_string);
+    if api.coordinator.is_some() {
+        // A server of the cluster runs it.
+        api.database.hand_in(&id, &work).await?;
+        return Ok(Json(json!({ "task": id })));
+    }
     if api.database.task(&id).await?.is_some() {
         return Err(Error::conflict(format!("there is a task `{id}` already; give this one another id")).into());
     }
@@ -78,7 +57,7 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, JsonBody(body): JsonBody
         let (ended, wait) = tokio::sync::oneshot::channel();
         tasks.spawn(async move {
             // Who asked may not be there any more.
-            let _ = ended.send(work.run(&database, running).await);
+            let _ = ended.send(run(work, &database, running).await);
         });
         wait
     };
@@ -106,7 +85,11 @@ async fn record(api: &Api, id: &str) -> henge_engine::Result<TaskRecord> {
 
 pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Parameters<Listing>) -> Answer<Json<Value>> {
     let records = api.database.tasks(listing.max.unwrap_or(LISTED)).await?;
-    Ok(Json(records.iter().map(described).collect()))
+    let mut described = Vec::with_capacity(records.len());
+    for record in &records {
+        described.push(self::described(&api, record).await?);
+    }
+    Ok(Json(Value::Array(described)))
 }
 
 pub(super) async fn payload(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -118,7 +101,7 @@ pub(super) async fn payload(State(api): State<Arc<Api>>, Path(id): Path<String>)
 
 pub(super) async fn status(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let record = record(&api, &id).await?;
-    Ok(Json(json!({ "task": id, "status": described(&record) })))
+    Ok(Json(json!({ "task": id, "status": described(&api, &record).await? })))
 }
 
 pub(super) async fn reports(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -133,26 +116,54 @@ pub(super) async fn reports(State(api): State<Arc<Api>>, Path(id): Path<String>)
 
 pub(super) async fn shutdown(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<Json<Value>> {
     record(&api, &id).await?;
-    if !api.database.cancel_task(&id) {
+    let is_ended = match &api.coordinator {
+        Some(_) => api.database.call_off(&id).await?,
+        None => api.database.cancel_task(&id),
+    };
+    if !is_ended {
         return Err(Error::conflict(format!("task `{id}` is not running")).into());
     }
     Ok(Json(json!({ "task": id })))
 }
 
-fn described(record: &TaskRecord) -> Value {
+/// Where a task runs: here, or, in a cluster, where its lease is held.
+async fn location(api: &Api, record: &TaskRecord) -> henge_engine::Result<Value> {
+    let nowhere = json!({ "host": null, "port": -1, "tlsPort": -1 });
+    if record.status.is_complete() {
+        return Ok(nowhere);
+    }
+    let holder = match &api.coordinator {
+        Some(_) => api.database.store().lease_holder(&TaskRecord::lease_role(&record.id)).await?,
+        None => Some(api.database.server_name()),
+    };
+    let name = holder.as_deref().and_then(|holder| holder.split('/').next()).unwrap_or_default();
+    Ok(match name.rsplit_once(':') {
+        Some((host, port)) => json!({ "host": host, "port": port.parse::<u16>().ok(), "tlsPort": -1 }),
+        None => nowhere,
+    })
+}
+
+async fn described(api: &Api, record: &TaskRecord) -> henge_engine::Result<Value> {
     let code = match record.status {
         TaskStatus::Waiting | TaskStatus::Running => "RUNNING",
         TaskStatus::Success => "SUCCESS",
         TaskStatus::Failed => "FAILED",
     };
-    json!({
+    let runner = match record.status {
+        TaskStatus::Waiting => "WAITING",
+        TaskStatus::Running => "RUNNING",
+        TaskStatus::Success | TaskStatus::Failed => "NONE",
+    };
+    Ok(json!({
         "id": record.id,
         "type": record.task_type,
         "dataSource": record.data_source,
         "createdTime": record.created.to_string(),
         "statusCode": code,
         "status": code,
+        "runnerStatusCode": runner,
         "duration": record.duration_ms,
+        "location": location(api, record).await?,
         "errorMsg": record.error,
-    })
+    }))
 }

@@ -19,12 +19,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::all::{bind, local};
-use super::{broker, coordinator};
+use super::{broker, coordinator, indexer};
+use crate::auth::peer::PeerTls;
 use crate::auth::tls::Tls;
 use crate::cluster::{CoordinatorOptions, Peers, Registration, ServedPlacement, ServedSegments, Watcher};
 use crate::config::{Config, Role};
-use crate::grpc::{self, PeerSecurity};
-use crate::http::{self, Node};
+use crate::grpc::{self, PeerSecurity, PeerTls as PeerPem};
+use crate::http::{self, Encryption, Node};
 
 /// A metadata database that cannot be reached is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
     let metadata = config.metadata.clone().ok_or_else(|| Error::defensive("a cluster without a metadata database"))?;
     let cluster = &config.cluster;
     let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+    let peer_tls = cluster.tls.as_ref().map(PeerTls::load).transpose()?;
+    let encryption = Encryption { people: tls.clone(), peers: peer_tls.clone() };
     let http = bind(config.host, config.http_port, "--http-port", false).await?;
     let mut server = record(config, local(&http)?.port());
     let historical = match cluster.has(Role::Historical) {
@@ -72,15 +75,15 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         false => None,
     };
     server.grpc_port = grpc.as_ref().map(local).transpose()?.map(|address| address.port());
-    let peers = Peers::new(cluster.secret.clone())?;
+    let peers = Peers::new(cluster.secret.clone(), peer_tls.as_ref())?;
     // A historical serves what it has while the metadata database is away; the others need it.
     let store = match cluster.roles == [Role::Historical] {
         true => None,
         false => Some(until_open(&metadata).await?),
     };
     let watcher = store.as_ref().map(|store| Watcher::start(Arc::clone(store), peers.clone()));
-    let node =
-        Node::new(server.clone(), cluster.roles.clone(), cluster.secret.clone(), historical.clone(), watcher.clone());
+    let known_by = (cluster.secret.clone(), encryption.clone());
+    let node = Node::new(server.clone(), cluster.roles.clone(), known_by, historical.clone(), watcher.clone());
     let mut this = ClusterServer {
         http: local(&http)?,
         pg: pg.as_ref().map(local).transpose()?,
@@ -96,9 +99,16 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         following: JoinSet::new(),
         shutdown: (CancellationToken::new(), CancellationToken::new()),
     };
-    this.doors.spawn(http::serve_node(http, tls.clone(), Arc::clone(&node), this.shutdown.1.clone()));
+    this.doors.spawn(http::serve_node(http, encryption, Arc::clone(&node), this.shutdown.1.clone()));
     let channels = grpc::Peers::new(
-        PeerSecurity { secret: cluster.secret.as_ref().map(|secret| secret.text().to_owned()), tls: None },
+        PeerSecurity {
+            secret: cluster.secret.as_ref().map(|secret| secret.text().to_owned()),
+            tls: peer_tls.map(|tls| PeerPem {
+                authority: tls.authority.to_vec(),
+                certificate: tls.certificate.to_vec(),
+                key: tls.key.to_vec(),
+            }),
+        },
         Handle::current(),
     )?;
     let mut broker = match cluster.has(Role::Broker) {
@@ -132,6 +142,7 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
                 tracing::error!(%error, "the gRPC door closed");
             }
         });
+        node.compute(Arc::clone(&worker));
         this.worker = Some(worker);
     }
     if let (Some(pg), Some(address), Some(database)) = (pg, this.pg, broker) {
@@ -158,12 +169,39 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
             shutdown: this.shutdown.0.clone(),
         }));
     }
+    if let Some(parts) = indexer(config, &node, this.watcher.as_ref(), &this.shutdown.0) {
+        this.working.spawn(indexer::run(parts));
+    }
     if let Some(store) = &store {
         let watcher = this.watcher.clone();
         this.following.spawn(follow_leader(Arc::clone(store), Arc::clone(&node), watcher));
     }
     this.registering.spawn(register(store, metadata, server));
     Ok(this)
+}
+
+/// Who runs tasks in this process: an indexer, or the coordinator that leads where there is none.
+fn indexer(
+    config: &Config,
+    node: &Arc<Node>,
+    watcher: Option<&Watcher>,
+    shutdown: &CancellationToken,
+) -> Option<indexer::Parts> {
+    let is_indexer = config.cluster.has(Role::Indexer);
+    if !is_indexer && !config.cluster.has(Role::Coordinator) {
+        return None;
+    }
+    let (leading, watcher) = (Arc::clone(node), watcher.cloned());
+    let stands_in =
+        move || leading.leads() && watcher.as_ref().is_some_and(|watcher| watcher.servers("indexer").is_empty());
+    let config = config.clone();
+    Some(indexer::Parts {
+        // What it fetches to merge is of use to that task alone.
+        builder: Box::new(move || builder(&config, "indexer").cache_limit_bytes(0)),
+        holder: format!("{}/{}", node.server.name, node.server.incarnation),
+        is_wanted: if is_indexer { Box::new(|| true) } else { Box::new(stands_in) },
+        shutdown: shutdown.clone(),
+    })
 }
 
 impl ClusterServer {
@@ -243,7 +281,7 @@ fn record(config: &Config, http_port: u16) -> ServerRecord {
         roles: cluster.roles.iter().map(ToString::to_string).collect(),
         pg_port: None,
         grpc_port: None,
-        is_encrypted: false,
+        is_encrypted: cluster.tls.is_some(),
         tier: cluster.tier.clone(),
         zone: cluster.zone.clone(),
         max_bytes: match is_historical {
@@ -277,6 +315,7 @@ fn builder(config: &Config, role: &str) -> DatabaseBuilder {
         .threads(config.threads)
         .store_options(config.store_options.clone())
         .empty_is_null(config.empty_is_null.clone())
+        .auto_compaction(config.auto_compaction.clone())
         .deep_storage(deep_storage);
     if let Some(url) = &config.metadata {
         builder = builder.metadata(url.clone());
