@@ -1,7 +1,9 @@
 //! A broker and workers: answers as in one process, whatever dies.
 
 mod failure;
+mod link;
 mod question;
+mod random;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -18,6 +20,8 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials.extend(failure::trials());
+    trials.extend(link::trials());
+    trials.extend(random::trials());
     trials
 }
 

@@ -1,5 +1,6 @@
 //! What all tests stand on: data sets, doors to ask questions at, real processes.
 
+pub mod certificates;
 pub mod cluster;
 pub mod data;
 pub mod database;

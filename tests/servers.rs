@@ -2,7 +2,10 @@
 
 mod failure;
 mod life;
+mod limits;
 mod order;
+mod security;
+mod task;
 
 use std::path::PathBuf;
 
@@ -13,7 +16,9 @@ use crate::harness::process::until;
 use crate::harness::servers::{Node, Place};
 
 pub fn trials() -> Vec<Trial> {
-    [life::trials(), failure::trials(), order::trials()].into_iter().flatten().collect()
+    let all =
+        [life::trials(), failure::trials(), order::trials(), task::trials(), security::trials(), limits::trials()];
+    all.into_iter().flatten().collect()
 }
 
 /// Edits in each of `hours` hours of a day, `rows` in each; each adds `added`.

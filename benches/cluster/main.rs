@@ -1,7 +1,10 @@
-//! What it costs to ask a broker: `cargo bench --bench cluster -- [rows=5000] [repeats=200]`.
+//! What it costs to ask a broker: `cargo bench --bench cluster -- [rows=5000] [repeats=200] [rate=100] [seconds=20]`.
 //!
 //! The same small queries over the same segments in memory, to a session of one process, to a broker with one worker and
 //! to a broker with two, all in this process, over sockets on the loopback. Nothing is asserted but that all agree.
+//!
+//! Then a dashboard: the same queries in turn, `rate` of them begun each second whether earlier ones are done or not, to
+//! the broker with two workers. What a query waited before it was begun counts.
 #![allow(clippy::print_stdout, unreachable_pub, dead_code)]
 
 #[path = "../../tests/harness/cluster.rs"]
@@ -53,15 +56,17 @@ fn main() -> Done {
         Ok(found.map_or(Ok(usual), |text| text.parse())?)
     };
     let (rows, repeats) = (given("rows=", 5_000)?, given("repeats=", 200)?);
+    let (rate, seconds) = (given("rate=", 100)?, given("seconds=", 20)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(measure(rows, repeats))
+    runtime.block_on(measure(rows, repeats, (rate, seconds)))
 }
 
-async fn measure(rows: usize, repeats: usize) -> Done {
+async fn measure(rows: usize, repeats: usize, (rate, seconds): (usize, usize)) -> Done {
     let (schema, segments) = segments(rows)?;
     let here = embedded(&segments)?;
     let served = || vec![Served { name: NAME, schema: Arc::clone(&schema), segments: segments.clone() }];
     let (one, two) = (Cluster::over(served(), 1), Cluster::over(served(), 2));
+    let dashboard = &two;
     let (one, two) = (one.session(), two.session());
     println!("{rows} rows in {SEGMENTS} segments; milliseconds, median of {repeats}");
     println!("| query | one process | broker + 1 | more | broker + 2 |");
@@ -81,6 +86,28 @@ async fn measure(rows: usize, repeats: usize) -> Done {
         let (here, one, two) = (ms(medians[0]), ms(medians[1]), ms(medians[2]));
         println!("| {name} | {here:.2} | {one:.2} | {:.2} | {two:.2} |", one - here);
     }
+    under_load(dashboard, rate, seconds).await
+}
+
+/// A mix of all queries, begun at a rate. Each has a session of its own, as a connection has.
+async fn under_load(cluster: &Cluster, rate: usize, seconds: usize) -> Done {
+    let begun = Instant::now();
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..rate * seconds {
+        let due = begun + Duration::from_secs_f64(number as f64 / rate as f64);
+        let (session, (_, sql)) = (cluster.session(), QUERIES[number % QUERIES.len()]);
+        asking.spawn(async move {
+            tokio::time::sleep_until(due.into()).await;
+            answer(&session, sql).await.map(|_| due.elapsed())
+        });
+    }
+    let mut taken = Vec::with_capacity(rate * seconds);
+    while let Some(asked) = asking.join_next().await {
+        taken.push(asked??);
+    }
+    taken.sort_unstable();
+    let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!("{rate} queries/s for {seconds} s, broker + 2: median {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99));
     Ok(())
 }
 

@@ -24,13 +24,16 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("cluster::a_query_survives_the_death_of_a_worker", a_query_survives_the_death_of_a_worker),
         Trial::test("cluster::a_dead_worker_is_not_asked", a_dead_worker_is_not_asked),
-        Trial::test("cluster::a_hung_worker_is_noticed", a_hung_worker_is_noticed),
+        Trial::test("cluster::f31_a_hung_worker_is_noticed", a_hung_worker_is_noticed),
         Trial::test("cluster::what_nobody_serves_is_named", what_nobody_serves_is_named),
-        Trial::test("cluster::a_worker_that_dropped_a_segment_is_passed_over", a_dropped_segment),
+        Trial::test("cluster::f07_a_worker_that_dropped_a_segment_is_passed_over", a_dropped_segment),
         Trial::test("cluster::a_worker_of_another_version_is_not_planned_on", another_version),
         Trial::test("cluster::strangers_are_not_answered", strangers_are_not_answered),
         Trial::test("cluster::a_canceled_query_stops_on_the_workers", a_canceled_query_stops_on_the_workers),
-        Trial::test("cluster::a_query_out_of_time_stops_on_the_workers", a_query_out_of_time),
+        Trial::test("cluster::f26_a_query_out_of_time_stops_on_the_workers", a_query_out_of_time),
+        Trial::test("cluster::f08_what_many_segments_are_missing_is_told_in_full", many_segments),
+        Trial::test("cluster::f19_what_a_dead_broker_asked_ends_on_the_workers", the_broker_dies),
+        Trial::test("cluster::f25_clients_leave_at_any_time", clients_leave),
         Trial::test("cluster::errors_of_workers_arrive_as_they_were", errors_arrive_as_they_were),
         Trial::test("cluster::explain_shows_the_stages", explain_shows_the_stages),
         Trial::test("cluster::functions_of_a_session_run_on_the_broker", functions_of_a_session),
@@ -39,7 +42,7 @@ pub fn trials() -> Vec<Trial> {
 
 const GROUPS: &str = "SELECT channel, COUNT(*), SUM(added) FROM wikiticker GROUP BY channel ORDER BY channel";
 
-fn generated() -> Vec<Served> {
+pub(super) fn generated() -> Vec<Served> {
     GENERATED.iter().map(served).collect()
 }
 
@@ -48,7 +51,7 @@ fn replicated() -> Cluster {
     Cluster::with(generated(), 2, PeerSecurity::default(), |_| vec![0, 1])
 }
 
-async fn ask(session: &Session, sql: &str) -> henge_engine::Result<Vec<Row>> {
+pub(super) async fn ask(session: &Session, sql: &str) -> henge_engine::Result<Vec<Row>> {
     Ok(render::rows(&answer(session, sql).await?.1))
 }
 
@@ -113,7 +116,7 @@ fn a_hung_worker_is_noticed() -> Result<(), Failed> {
             let asked = Instant::now();
             let rows = ask(&session, GROUPS).await.map_err(|error| format!("{sql}: {error:?}"))?;
             ensure(rows == expected, || format!("{rows:?}"))?;
-            within(Duration::from_secs(4), asked, "the first query after a worker hung")?;
+            within(Duration::from_secs(3), asked, "the first query after a worker hung")?;
             let asked = Instant::now();
             ask(&session, GROUPS).await.map_err(|error| format!("{sql}: {error:?}"))?;
             within(Duration::from_secs(1), asked, "the second query after a worker hung")?;
@@ -272,6 +275,69 @@ fn a_query_out_of_time() -> Result<(), Failed> {
             ensure(error.sqlstate() == Some("57014"), || format!("{error:?}"))?;
             within(Duration::from_millis(900), asked, sql)?;
             stops(&reads, sql).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Twenty thousand segments, of which one worker of two has dropped all; then both have dropped a hundred.
+fn many_segments() -> Result<(), Failed> {
+    const SEGMENTS: usize = 20_000;
+    block_on(async {
+        let reads = Arc::new(Reads::default());
+        reads.hurry();
+        let segment: Arc<dyn Segment> = Arc::new(Slow::of(reads, 3));
+        let schema = Arc::clone(segment.schema());
+        let served = Served { name: "many", schema, segments: vec![segment; SEGMENTS] };
+        let cluster = Cluster::with(vec![served], 2, PeerSecurity::default(), |_| vec![0, 1]);
+        let session = cluster.session();
+        let sql = "SELECT COUNT(*) FROM many WHERE added % 2 = 1";
+        let expected = vec![vec![(3 * SEGMENTS).to_string()]];
+        ensure(ask(&session, sql).await? == expected, || "with all of them".to_owned())?;
+        let uids = cluster.uids("many");
+        for uid in uids {
+            cluster.workers[0].segments.remove(*uid);
+        }
+        let rows = ask(&session, sql).await.map_err(|error| format!("{error:?}"))?;
+        ensure(rows == expected, || format!("{rows:?}, not {expected:?}"))?;
+        for uid in &uids[..100] {
+            cluster.workers[1].segments.remove(*uid);
+        }
+        let error = ask(&session, sql).await.expect_err("a hundred are nowhere");
+        ensure(error.category() == Category::ServiceUnavailable, || format!("{error:?}"))?;
+        contains(&error.to_string(), &["100 segments"])
+    })
+}
+
+fn the_broker_dies() -> Result<(), Failed> {
+    block_on(async {
+        let reads = Arc::new(Reads::default());
+        let mut cluster = slow(&reads);
+        let session = cluster.session();
+        let asked = tokio::spawn(async move { ask(&session, SLOW_QUERIES[0]).await });
+        ensure(holds_within(Duration::from_secs(10), || reads.count() > 2).await, || "nothing is read".to_owned())?;
+        cluster.broker.kill();
+        stops(&reads, "the query of a broker that died").await?;
+        let idle = || cluster.workers.iter().all(|node| node.worker.num_running() == 0);
+        ensure(holds_within(Duration::from_secs(1), idle).await, || "a worker goes on".to_owned())?;
+        asked.abort();
+        Ok(())
+    })
+}
+
+fn clients_leave() -> Result<(), Failed> {
+    block_on(async {
+        let reads = Arc::new(Reads::default());
+        let cluster = slow(&reads);
+        for (number, sql) in (0..10).zip(SLOW_QUERIES.iter().cycle()) {
+            let session = cluster.session();
+            let asked = tokio::spawn(async move { ask(&session, sql).await });
+            // Somewhere between the first plan and the last rows.
+            let _ = tokio::time::timeout(Duration::from_millis(number * 37), std::future::pending::<()>()).await;
+            asked.abort();
+            let idle = || cluster.workers.iter().all(|node| node.worker.num_running() == 0);
+            let ended = holds_within(Duration::from_millis(500), idle).await;
+            ensure(ended, || format!("{sql}, left after {} ms, goes on", number * 37))?;
         }
         Ok(())
     })

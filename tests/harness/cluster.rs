@@ -35,6 +35,7 @@ pub struct Node {
     pub segments: Arc<MemorySegments>,
     pub engine: Arc<Runtime>,
     pub peers: Arc<Peers>,
+    pub scheme: &'static str,
 }
 
 impl Node {
@@ -45,6 +46,7 @@ impl Node {
         let options = RuntimeOptions { target_partitions: NonZeroUsize::new(CORES), ..RuntimeOptions::default() };
         let engine = Runtime::new(options).expect("default options work");
         let segments = Arc::new(MemorySegments::default());
+        let scheme = if security.tls.is_some() { "https" } else { "http" };
         let peers = Peers::new(security, runtime.handle().clone()).expect("the secret is plain text");
         let worker = QueryWorker::new(&engine, Arc::clone(&segments) as _, Arc::clone(&peers) as _);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -55,11 +57,11 @@ impl Node {
             let listener = TcpListener::from_std(listener).expect("it was bound");
             serve(listener, served, allowed, &handle, CancellationToken::new()).await
         });
-        Self { runtime: Some(runtime), address, worker, segments, engine, peers }
+        Self { runtime: Some(runtime), address, worker, segments, engine, peers, scheme }
     }
 
     pub fn url(&self) -> WorkerUrl {
-        format!("http://{}", self.address).parse().expect("addresses make URLs")
+        format!("{}://{}", self.scheme, self.address).parse().expect("addresses make URLs")
     }
 
     /// Dies: its sockets are closed, whatever it was doing.

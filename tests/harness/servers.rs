@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -23,6 +24,8 @@ pub struct Place {
     dir: TempDir,
     metadata: String,
     deep_storage: String,
+    /// Flags of all servers.
+    flags: Vec<String>,
 }
 
 impl Place {
@@ -40,7 +43,14 @@ impl Place {
 
     fn in_dir(dir: TempDir, metadata: String) -> Result<Self, Failed> {
         let deep_storage = dir.path().join("deep").display().to_string();
-        Ok(Self { dir, metadata, deep_storage })
+        Ok(Self { dir, metadata, deep_storage, flags: Vec::new() })
+    }
+
+    /// All its servers get these flags too.
+    #[must_use]
+    pub fn flagged(mut self, flags: Vec<String>) -> Self {
+        self.flags = flags;
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -48,9 +58,13 @@ impl Place {
     }
 
     pub fn command(&self, name: &str, role: &str, flags: &[&str]) -> Command {
+        self.command_as(&self.flags, name, role, flags)
+    }
+
+    fn command_as(&self, all: &[String], name: &str, role: &str, flags: &[&str]) -> Command {
         let mut command = henge(&["server", "--role", role, "--cluster-secret", SECRET, "--threads", "2"]);
         command.args(["--metadata", &self.metadata, "--deep-storage", &self.deep_storage]);
-        command.arg("--data-dir").arg(self.path(name)).args(flags);
+        command.arg("--data-dir").arg(self.path(name)).args(all).args(flags);
         for port in ["--pg-port", "--http-port", "--grpc-port"].iter().filter(|port| !flags.contains(*port)) {
             command.args([port, "0"]);
         }
@@ -60,6 +74,25 @@ impl Place {
     /// Starts a server with a data directory of that name, and waits until it says where it listens.
     pub fn start(&self, name: &str, role: &str, flags: &[&str]) -> Result<Node, Failed> {
         Node::spawn(self.command(name, role, flags))
+    }
+
+    /// Starts one that has other flags than all have here.
+    pub fn start_strange(&self, instead: &[String], name: &str, role: &str, flags: &[&str]) -> Result<Node, Failed> {
+        Node::spawn(self.command_as(instead, name, role, flags))
+    }
+
+    /// Starts one of which the shell's `ulimit`s say how much it may have.
+    pub fn start_limited(&self, name: &str, role: &str, flags: &[&str], limits: &str) -> Result<Node, Failed> {
+        let free = self.command(name, role, flags);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(free.get_program()).args(free.get_args());
+        for (variable, value) in free.get_envs() {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
+        Node::spawn(command)
     }
 
     /// Starts one again, where it was.
@@ -166,6 +199,18 @@ impl Node {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// The status and headers too of what is answered to a POST.
+    pub fn ask_for(&self, path: &str, body: &Value) -> Result<(u16, HeaderMap, Value), Failed> {
+        let request = reqwest::Client::new().post(format!("http://{}{path}", self.http)).json(body);
+        let answer = block_on(async {
+            let response = request.timeout(Duration::from_secs(30)).send().await?;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            Ok::<_, reqwest::Error>((status, headers, response.text().await?))
+        });
+        let (status, headers, text) = answer?;
+        Ok((status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
     /// One field of one row that a query gives.
     pub fn sql(&self, sql: &str) -> Result<String, String> {
         let pg = self.pg.ok_or("this server answers no queries")?;
@@ -194,9 +239,18 @@ impl Node {
 
     /// Hands in a task, here or wherever it is sent on to, and waits for its end. Returns its status and error.
     pub fn ingest(&self, data_source: &str, file: &Path, append: bool) -> Result<(String, Value), Failed> {
-        let task = task(data_source, file, append);
-        let (status, answer) = self.ask("/druid/indexer/v1/task", Some(&task))?;
-        let id = answer["task"].as_str().ok_or_else(|| format!("{status}: {answer}"))?.to_owned();
+        let id = self.hand_in(data_source, file, append)?;
+        self.ended(&id)
+    }
+
+    /// Hands in a task. Returns its id.
+    pub fn hand_in(&self, data_source: &str, file: &Path, append: bool) -> Result<String, Failed> {
+        let (status, answer) = self.ask("/druid/indexer/v1/task", Some(&task(data_source, file, append)))?;
+        Ok(answer["task"].as_str().ok_or_else(|| format!("{status}: {answer}"))?.to_owned())
+    }
+
+    /// Waits for the end of a task. Returns its status and error.
+    pub fn ended(&self, id: &str) -> Result<(String, Value), Failed> {
         until("the end of a task", || {
             let (_, status) = self.ask(&format!("/druid/indexer/v1/task/{id}/status"), None)?;
             let code = status["status"]["statusCode"].as_str().unwrap_or_default().to_owned();

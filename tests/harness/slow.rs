@@ -43,6 +43,7 @@ impl Reads {
 pub struct Slow {
     schema: Arc<SegmentSchema>,
     reads: Arc<Reads>,
+    rows: usize,
 }
 
 impl Slow {
@@ -50,8 +51,12 @@ impl Slow {
     pub const ROWS: usize = Self::BLOCKS * BLOCK_ROWS;
 
     pub fn new(reads: Arc<Reads>) -> Self {
+        Self::of(reads, Self::ROWS)
+    }
+
+    pub fn of(reads: Arc<Reads>, rows: usize) -> Self {
         let added = ColumnSchema::metric("added", ColumnType::Long, MetricCombine::Sum);
-        Self { schema: Arc::new(SegmentSchema::new([added]).expect("one column")), reads }
+        Self { schema: Arc::new(SegmentSchema::new([added]).expect("one column")), reads, rows }
     }
 }
 
@@ -61,7 +66,7 @@ impl Segment for Slow {
     }
 
     fn num_rows(&self) -> usize {
-        Self::ROWS
+        self.rows
     }
 
     fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
@@ -70,8 +75,8 @@ impl Segment for Slow {
 
     fn column(&self, index: usize) -> Result<Column> {
         Ok(Column::Long(match index {
-            0 => Arc::new(Constant { value: TIME, reads: None }),
-            _ => Arc::new(Constant { value: 1, reads: Some(Arc::clone(&self.reads)) }),
+            0 => Arc::new(Constant { value: TIME, rows: self.rows, reads: None }),
+            _ => Arc::new(Constant { value: 1, rows: self.rows, reads: Some(Arc::clone(&self.reads)) }),
         }))
     }
 
@@ -83,6 +88,7 @@ impl Segment for Slow {
 #[derive(Debug)]
 struct Constant {
     value: i64,
+    rows: usize,
     reads: Option<Arc<Reads>>,
 }
 
@@ -92,7 +98,7 @@ impl NumericColumn<i64> for Constant {
     }
 
     fn block_stats(&self, block: usize) -> Result<BlockStats<i64>> {
-        let rows = block_range(block, Slow::ROWS).len() as u32;
+        let rows = block_range(block, self.rows).len() as u32;
         let sum = i128::from(self.value) * i128::from(rows);
         Ok(BlockStats { rows, nulls: 0, min_max: Some((self.value, self.value)), sum, has_nan: false })
     }
@@ -102,11 +108,11 @@ impl NumericColumn<i64> for Constant {
             reads.read();
         }
         out.clear();
-        out.resize(block_range(block, Slow::ROWS).len(), self.value);
+        out.resize(block_range(block, self.rows).len(), self.value);
         Ok(None)
     }
 
     fn lower_bound(&self, bound: i64) -> Result<usize> {
-        Ok(if bound <= self.value { 0 } else { Slow::ROWS })
+        Ok(if bound <= self.value { 0 } else { self.rows })
     }
 }

@@ -12,7 +12,7 @@ use crate::harness::{contains, ensure, missing, root};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("servers::life::what_is_ingested_is_loaded_and_answered", ingested),
-        Trial::test("servers::life::a_replacement_is_seen_as_a_whole", replaced),
+        Trial::test("servers::life::f32_a_replacement_is_seen_as_a_whole", replaced),
         Trial::test("servers::life::strangers_are_not_let_in", strangers),
         Trial::test("servers::life::servers_are_restarted_one_by_one", rolled),
         Trial::ignorable_test("servers::life::the_example_runs_on_postgres", || example("postgres")),
