@@ -122,7 +122,8 @@ async fn handing_in_compactions(inner: Weak<Inner>) {
         if looked_at == Some(changes) {
             continue;
         }
-        let database = Database { inner: Arc::clone(&inner), runtime: Arc::clone(&inner.runtime) };
+        let runtime = Arc::clone(&inner.runtime);
+        let database = Database { inner: Arc::clone(&inner), runtime, asking: Arc::default() };
         match hand_in_compactions(&database, inner.due_compactions()).await {
             Ok(true) => looked_at = Some(changes),
             Ok(false) => {}
