@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod data;
 pub mod database;
 pub mod door;
+pub mod kafka;
 pub mod process;
 pub mod proxy;
 pub mod render;

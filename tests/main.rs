@@ -14,6 +14,7 @@ mod cluster;
 mod druid;
 mod examples;
 mod harness;
+mod kafka;
 mod metadata;
 mod object_storage;
 mod oracle;
@@ -40,12 +41,14 @@ fn main() -> ExitCode {
         servers::trials(),
         object_storage::trials(),
         druid::trials(),
+        kafka::trials(),
         wire::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::door::end_shared();
     wire::end_server();
+    kafka::end_broker();
     harness::scratch::remove();
     conclusion.exit_code()
 }

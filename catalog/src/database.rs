@@ -21,6 +21,7 @@ mod kill;
 mod lock;
 mod open;
 mod realtime;
+mod supervisor;
 mod watch;
 mod work;
 
@@ -32,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use futures::TryStreamExt;
+use henge_engine::ingest::stream::StreamConnector;
 use henge_engine::ingest::{Cancellation, StoreOptions};
 use henge_engine::model::{Interval, SegmentId, Timestamp};
 use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, Statement, error_from_datafusion};
@@ -49,12 +51,14 @@ pub use kill::KillReport;
 pub use lock::Holder;
 pub use open::{DatabaseBuilder, Opening};
 pub use realtime::HandOff;
+pub use supervisor::Submitted;
 pub use work::TaskWork;
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{ClusterServers, DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
 use crate::realtime::Streams;
+use crate::realtime::supervisor::Supervisors;
 use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
@@ -123,6 +127,11 @@ struct Inner {
     streams: Arc<Streams>,
     /// Who hands off the rows of each.
     hand_offs: Mutex<HashMap<String, mpsc::Sender<realtime::HandOffAnswer>>>,
+    /// What keeps streams flowing, and who looks after each.
+    supervisors: Arc<Supervisors>,
+    keepers: Mutex<HashMap<String, mpsc::Sender<supervisor::Order>>>,
+    /// Reaches streams; none where supervisors do not run.
+    connector: Option<Arc<dyn StreamConnector>>,
     /// One stream is declared at a time.
     declaring: tokio::sync::Mutex<()>,
     /// What looks after the metadata database while this is open.
@@ -186,7 +195,7 @@ impl Database {
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
     /// may be registered once, in a session context of one's own too.
     pub fn catalog(&self) -> HengeCatalog {
-        let Inner { view, store, server, problems, cluster, streams, .. } = self.inner.as_ref();
+        let Inner { view, store, server, problems, cluster, streams, supervisors, .. } = self.inner.as_ref();
         let sys = SysSchema {
             cluster: Arc::clone(cluster),
             view: Arc::clone(view),
@@ -194,6 +203,7 @@ impl Database {
             server: Arc::clone(server),
             problems: Arc::clone(problems),
             streams: Arc::clone(streams),
+            supervisors: Arc::clone(supervisors),
         };
         HengeCatalog::new()
             .with_schema(SCHEMA, Arc::new(DruidSchema::new(Arc::clone(view))))
@@ -360,6 +370,7 @@ impl Database {
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
         self.inner.hand_offs.lock().clear();
+        self.inner.keepers.lock().clear();
         let streams = Arc::clone(&self.inner.streams);
         let closed = tokio::task::spawn_blocking(move || {
             streams.all().iter().for_each(|stream| streams.close(stream.name()));

@@ -73,8 +73,8 @@ pub struct PublishRequest {
     pub now: Timestamp,
     /// How many files of it were noted as about to be pushed.
     pub intended_pushes: u64,
-    /// How far a stream is published with it.
-    pub advance: Option<StreamAdvance>,
+    /// How far parts of streams are published with it.
+    pub advances: Vec<StreamAdvance>,
     /// The uid of a tombstone, should one be needed.
     pub tombstone_uids: fn(Timestamp) -> SegmentUid,
     /// Dormant where others must load the segments before queries can ask for them. Then nothing is marked unused: what
@@ -97,7 +97,7 @@ pub async fn publish(store: &dyn MetadataStore, request: &PublishRequest) -> Res
         data_source: request.data_source.clone(),
         spans: join(spans),
         intended_pushes: request.intended_pushes,
-        advance: request.advance.clone(),
+        advances: request.advances.clone(),
         now: request.now,
     };
     store.publish(&publication, &|overlap| decide(request, overlap)).await

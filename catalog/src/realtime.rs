@@ -5,6 +5,7 @@
 //!
 //! Invariants: a row is shown only after it is durable, and acknowledged only after it is shown; what a request adds, it
 //! adds as a whole; a request that comes again under its key adds nothing; of the log only what is published is removed.
+//! Rows of topics have a log already, where they come from: see [`supervisor`].
 //! Publishes nothing itself: what is to be published is handed to the database as a [`Closed`] generation.
 
 mod committer;
@@ -13,6 +14,7 @@ mod spec;
 mod status;
 mod stream;
 mod streams;
+pub mod supervisor;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -39,7 +39,7 @@ pub(crate) use record::join;
 pub use record::{
     AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
     Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot,
-    Standing, StreamAdvance, TakenGroup, TaskRecord, TaskStatus, UserRecord,
+    Standing, StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord, TaskStatus, UserRecord,
 };
 pub use url::MetadataUrl;
 
@@ -88,6 +88,25 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// How far a part of a stream was published; 0 if nothing of it was.
     async fn stream_position(&self, stream: &str, part: u32) -> Result<u64>;
+
+    /// How far all parts of a stream were published that were begun, and where it comes from if that was said.
+    async fn stream(&self, stream: &str) -> Result<StreamRecord>;
+
+    /// Says where parts of a stream begin, and where it comes from. What was said before stands. Returns what stands.
+    async fn begin_stream(&self, stream: &str, begun: &StreamRecord) -> Result<StreamRecord>;
+
+    /// Has a stream go on from elsewhere: these parts, and no others. Whoever is about to publish from where it was, fails.
+    async fn reset_stream(&self, stream: &str, to: &StreamRecord) -> Result<()>;
+
+    /// All supervisors, in the order of their ids.
+    async fn supervisors(&self) -> Result<Vec<SupervisorRecord>>;
+
+    /// Records a supervisor, in place of what was recorded of it before, and says in the audit log who did.
+    async fn save_supervisor(&self, supervisor: &SupervisorRecord, audit: &AuditEntry) -> Result<()>;
+
+    /// Forgets a supervisor, and says in the audit log who did; `false` if there is none of that id. How far its stream
+    /// was published is kept.
+    async fn remove_supervisor(&self, id: &str, audit: &AuditEntry) -> Result<bool>;
 
     /// Marks unused all segments whose intervals lie within `within`. `Conflict` is not possible; nothing found is fine.
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked>;

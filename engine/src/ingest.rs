@@ -1,6 +1,7 @@
 //! Rows in, finished segments out.
 //!
-//! Owns input sources and formats, transforms, rollup, and the way from rows to segment files. Never publishes, and
+//! Owns input sources and formats, the trait behind which streams are, transforms, rollup, and the way from rows to
+//! segment files. Never publishes, and
 //! knows no catalog: [`run`] leaves files in a work directory and says what they are.
 //!
 //! Invariants: every row read is counted, as taken or under a reason; memory stays within the limit however large the
@@ -18,6 +19,7 @@ mod row;
 mod run;
 pub mod source;
 mod spec;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod timestamp;

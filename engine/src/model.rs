@@ -14,10 +14,9 @@ mod shard_spec;
 mod time_zone;
 mod timestamp;
 
-pub(crate) use data_schema::refuse_unknown;
 pub use data_schema::{
     DataSchema, DimensionSchema, DimensionsSpec, GranularitySpec, MultiValueHandling, TimestampSpec, Transform,
-    TransformSpec,
+    TransformSpec, refuse_unknown,
 };
 pub use granularity::{Granularity, PeriodGranularity};
 pub use interval::Interval;

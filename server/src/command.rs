@@ -26,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, default_data_dir};
 use crate::error::Category;
+use crate::stream;
 
 /// Threads that speak with clients. They only pass bytes on.
 const WIRE_THREADS: usize = 2;
@@ -159,6 +160,11 @@ impl Runtimes {
 /// Opens the database as `config` says; an outcome if another process has it.
 async fn open(config: &Config) -> Result<Opening> {
     builder(config).try_open().await
+}
+
+/// The same for a server: its supervisors run.
+async fn open_to_serve(config: &Config) -> Result<Opening> {
+    builder(config).streams(stream::connector()).try_open().await
 }
 
 fn builder(config: &Config) -> DatabaseBuilder {

@@ -10,6 +10,7 @@ mod page;
 mod push;
 mod sql;
 mod status;
+mod supervisor;
 mod task;
 
 use std::net::SocketAddr;
@@ -124,6 +125,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/status", get(task::status))
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
+        .nest("/druid/indexer/v1/supervisor", supervisor::router())
         .route("/v1/push/{dataSource}", post(push::push).get(push::status).layer(DefaultBodyLimit::disable()))
         .route("/v1/push/{dataSource}/spec", get(push::spec).put(push::declare).post(push::declare))
         .route("/v1/push/{dataSource}/handoff", post(push::hand_off))

@@ -117,7 +117,7 @@ impl Inner {
             data_source: data_source.to_owned(),
             spans: records.iter().map(|record| record.id.interval).collect(),
             intended_pushes: 0,
-            advance: None,
+            advances: Vec::new(),
             now,
         };
         let _in_order = self.publishing.lock().await;

@@ -312,7 +312,7 @@ impl Inner {
                 segments,
                 now,
                 intended_pushes: load_specs.len() as u64,
-                advance: None,
+                advances: Vec::new(),
                 tombstone_uids: new_uid,
                 standing: self.standing(),
             };

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use henge_engine::ingest::StoreOptions;
+use henge_engine::ingest::stream::StreamConnector;
 use henge_engine::model::Timestamp;
 use henge_engine::session::{Runtime, RuntimeOptions};
 use henge_engine::storage::{DeepStorage, DeepStorageUrl, Disk, LocalDisk};
@@ -47,6 +48,7 @@ pub struct DatabaseBuilder {
     cache_limit_bytes: Option<u64>,
     auto_compaction: Vec<AutoCompaction>,
     clock: Arc<dyn Clock>,
+    connector: Option<Arc<dyn StreamConnector>>,
     mode: Mode,
     /// Of a leader.
     lease: Option<Lease>,
@@ -74,6 +76,7 @@ impl DatabaseBuilder {
             cache_limit_bytes: None,
             auto_compaction: Vec::new(),
             clock: Arc::new(SystemClock),
+            connector: None,
             mode: Mode::Alone,
             lease: None,
         }
@@ -152,6 +155,13 @@ impl DatabaseBuilder {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Runs supervisors, which reach their streams with this. Without it they do not run.
+    #[must_use]
+    pub fn streams(mut self, connector: Arc<dyn StreamConnector>) -> Self {
+        self.connector = Some(connector);
         self
     }
 
@@ -278,10 +288,14 @@ impl DatabaseBuilder {
             running: Mutex::default(),
             streams,
             hand_offs: Mutex::default(),
+            supervisors: Arc::default(),
+            keepers: Mutex::default(),
+            connector: self.connector,
             declaring: tokio::sync::Mutex::default(),
             watching: Mutex::new(JoinSet::new()),
         });
         inner.open_streams().await?;
+        inner.open_supervisors().await?;
         if let Err(error) = inner.catch_up().await {
             tracing::warn!(%error, "what was changed by hand is looked at again");
         }

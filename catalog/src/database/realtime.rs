@@ -13,7 +13,7 @@ use henge_engine::model::{
     ColumnRole, ColumnType, DataSchema, DimensionSchema, Granularity, Interval, MetricCombine, MetricSpec,
     MultiValueHandling, Period, SegmentSchema, TimeZone, TimestampSpec,
 };
-use henge_engine::storage::LocalDisk;
+use henge_engine::storage::{Disk, LocalDisk};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use super::{Database, Inner, lost};
 use crate::publish::{PublishMode, PublishRequest};
 use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Stream, StreamStatus, Streams};
 use crate::store::{Standing, StreamAdvance};
+use crate::view::Generation;
 
 pub(super) const REALTIME_DIR: &str = "realtime";
 /// Share of the memory limit that rows have before they are moved to files.
@@ -274,19 +275,31 @@ impl Inner {
     }
 
     async fn attempt(&self, stream: &Stream, closed: &Closed) -> Result<()> {
-        let data_source = stream.name();
+        let advance = StreamAdvance { stream: stream_name(stream.id()), part: 0, from: closed.from, to: closed.to };
+        self.publish_rows(Publishing {
+            generation: &closed.generation,
+            name: format!("push_{}_{}", stream.id(), closed.to),
+            advances: vec![advance],
+            max_rows_per_segment: stream.spec().tuning_config.max_rows_per_segment,
+        })
+        .await
+    }
+
+    /// Makes segments of a generation and publishes them, together with how far its stream is then.
+    pub(super) async fn publish_rows(&self, publishing: Publishing<'_>) -> Result<()> {
+        let Publishing { generation, name, advances, .. } = &publishing;
+        let data_source = generation.data_source.as_str();
         let work_dir = WorkDir::create(self.tmp_dir.join(new_uid(self.clock.now()).to_string()))?;
-        let finished = self.seal(stream, closed, work_dir.path()).await?;
+        let finished = self.seal(&publishing, work_dir.path()).await?;
         let now = self.clock.now();
-        let publish_id = format!("push_{}_{}_{}", stream.id(), closed.to, new_uid(now));
+        let publish_id = format!("{name}_{}", new_uid(now));
         let named = finished.into_iter().map(|segment| (new_uid(now), segment)).collect::<Vec<_>>();
         // From here on whoever shows one of them shows the generation no longer.
-        closed.generation.publishes_as(named.iter().map(|(uid, _)| *uid));
+        generation.publishes_as(named.iter().map(|(uid, _)| *uid));
         let load_specs =
             named.iter().map(|(uid, segment)| self.storage.load_spec(&named_id(data_source, segment), *uid));
         let load_specs = load_specs.collect::<Vec<_>>();
         self.store.intend_pushes(&publish_id, &load_specs).await?;
-        let advance = StreamAdvance { stream: stream_name(stream.id()), part: 0, from: closed.from, to: closed.to };
         let published = async {
             let request = PublishRequest {
                 publish_id: publish_id.clone(),
@@ -295,7 +308,7 @@ impl Inner {
                 segments: self.push(data_source, named).await?,
                 now,
                 intended_pushes: load_specs.len() as u64,
-                advance: Some(advance),
+                advances: advances.clone(),
                 tombstone_uids: new_uid,
                 // Rows are pushed only where queries read what is published.
                 standing: Standing::Active,
@@ -304,7 +317,7 @@ impl Inner {
         };
         match published.await {
             Ok(added) => {
-                *closed.generation.segments.lock() = added.iter().map(|record| record.id.to_string()).collect();
+                *generation.segments.lock() = added.iter().map(|record| record.id.to_string()).collect();
                 Ok(())
             }
             Err(error) => {
@@ -314,24 +327,24 @@ impl Inner {
         }
     }
 
-    async fn seal(&self, stream: &Stream, closed: &Closed, work_dir: &Path) -> Result<Vec<FinishedSegment>> {
-        let spec = stream.spec();
+    async fn seal(&self, publishing: &Publishing<'_>, work_dir: &Path) -> Result<Vec<FinishedSegment>> {
         let options = SealOptions {
             work_dir: work_dir.to_owned(),
             threads: 1,
-            max_rows_per_segment: usize::try_from(spec.tuning_config.max_rows_per_segment).unwrap_or(usize::MAX),
-            granularity: self.fitting_granularity(stream, closed)?,
+            max_rows_per_segment: usize::try_from(publishing.max_rows_per_segment).unwrap_or(usize::MAX),
+            granularity: self.fitting_granularity(publishing.generation)?,
             cancel: Cancellation::default(),
         };
-        let generation = Arc::clone(&closed.generation);
+        let generation = Arc::clone(publishing.generation);
         tokio::task::spawn_blocking(move || generation.index.seal(&options)).await.map_err(lost)?
     }
 
     /// A granularity whose segments can be appended to what is there: the spec's, or else the coarsest finer one. `None`
     /// is the spec's.
-    fn fitting_granularity(&self, stream: &Stream, closed: &Closed) -> Result<Option<Granularity>> {
-        let granules = closed.generation.index.granules().into_keys().collect::<Vec<_>>();
-        let fits = |granules: &[Interval]| granules.iter().all(|g| self.view.takes_appended(stream.name(), *g));
+    fn fitting_granularity(&self, generation: &Generation) -> Result<Option<Granularity>> {
+        let granules = generation.index.granules().into_keys().collect::<Vec<_>>();
+        let fits =
+            |granules: &[Interval]| granules.iter().all(|g| self.view.takes_appended(&generation.data_source, *g));
         if fits(&granules) {
             return Ok(None);
         }
@@ -343,6 +356,41 @@ impl Inner {
         });
         Ok(finer)
     }
+
+    /// Moves rows of these generations to files until half of the room is free, if memory is short. Returns how many
+    /// chunks were moved.
+    pub(super) async fn make_room(&self, generations: Vec<Arc<Generation>>) -> Result<u64> {
+        if !self.streams.is_short_of_memory() {
+            return Ok(0);
+        }
+        let (streams, tmp_dir) = (Arc::clone(&self.streams), self.tmp_dir.clone());
+        let spill = move || -> Result<u64> {
+            let mut moved = 0;
+            for generation in generations {
+                let dir = tmp_dir.join(format!("realtime-{}", generation.number));
+                LocalDisk.create_dir_durably(&dir).map_err(|error| {
+                    Error::runtime_failure(format!("`{}` cannot be made", dir.display())).with_source(error)
+                })?;
+                generation.removes_at_its_end(&dir);
+                while streams.memory_bytes() > streams.limits().memory_bytes / 2
+                    && generation.index.spill_one(&dir, &Cancellation::default())?
+                {
+                    moved += 1;
+                }
+            }
+            Ok(moved)
+        };
+        tokio::task::spawn_blocking(spill).await.map_err(lost)?
+    }
+}
+
+/// A generation that is to be published.
+pub(super) struct Publishing<'a> {
+    pub(super) generation: &'a Arc<Generation>,
+    /// What the publication is called, but for what tells an attempt from others.
+    pub(super) name: String,
+    pub(super) advances: Vec<StreamAdvance>,
+    pub(super) max_rows_per_segment: u64,
 }
 
 /// The streams of a database in a directory.

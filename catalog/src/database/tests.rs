@@ -33,7 +33,7 @@ impl Place {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
@@ -306,7 +306,7 @@ async fn opening_figures() -> Result<()> {
     });
     let request = PublishRequest {
         intended_pushes: 0,
-        advance: None,
+        advances: Vec::new(),
         publish_id: "p".to_owned(),
         data_source: "wiki".to_owned(),
         mode: PublishMode::Append,

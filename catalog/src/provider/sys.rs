@@ -6,6 +6,7 @@ mod segment_problems;
 mod segments;
 mod server_segments;
 mod servers;
+mod supervisors;
 mod tasks;
 
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,7 @@ use parking_lot::RwLock;
 
 use super::{SystemRows, SystemSchema};
 use crate::realtime::Streams;
+use crate::realtime::supervisor::Supervisors;
 use crate::store::{MetadataStore, ServerRecord};
 use crate::view::{Problems, View};
 
@@ -88,6 +90,7 @@ pub struct SysSchema {
     pub server: Arc<ThisServer>,
     pub problems: Arc<Problems>,
     pub streams: Arc<Streams>,
+    pub supervisors: Arc<Supervisors>,
 }
 
 impl SysSchema {
@@ -99,6 +102,7 @@ impl SysSchema {
             ("segments", Arc::new(segments::Segments(self.clone()))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
             ("servers", Arc::new(servers::Servers(self.clone()))),
+            ("supervisors", Arc::new(supervisors::SupervisorRows(Arc::clone(&self.supervisors)))),
             ("tasks", Arc::new(tasks::Tasks(self.clone()))),
         ])
     }

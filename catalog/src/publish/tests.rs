@@ -51,7 +51,7 @@ fn request(publish_id: &str, mode: PublishMode, segments: Vec<NewSegment>) -> Pu
         segments,
         now: time("2026-01-01"),
         intended_pushes: 0,
-        advance: None,
+        advances: Vec::new(),
         tombstone_uids: |now| SegmentUid::new(now, rand::random()),
         standing: crate::store::Standing::Active,
     }

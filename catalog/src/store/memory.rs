@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::record::{
     AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
     Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing,
-    StreamAdvance, TakenGroup, TaskRecord, UserRecord, join,
+    StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord, UserRecord, join,
 };
 use super::{Decide, MetadataStore};
 use crate::clock::{Clock, SystemClock};
@@ -28,6 +28,8 @@ struct State {
     segments: BTreeMap<SegmentId, Row>,
     publishes: BTreeMap<String, u64>,
     streams: BTreeMap<(String, u32), u64>,
+    stream_sources: BTreeMap<String, String>,
+    supervisors: BTreeMap<String, SupervisorRecord>,
     /// By load spec as JSON.
     pushes: BTreeMap<String, Push>,
     tasks: BTreeMap<String, TaskRecord>,
@@ -103,6 +105,14 @@ impl MemoryStore {
 }
 
 impl State {
+    fn stream(&self, stream: &str) -> StreamRecord {
+        let parts = self.streams.iter().filter(|((other, _), _)| other == stream);
+        StreamRecord {
+            source: self.stream_sources.get(stream).cloned(),
+            positions: parts.map(|((_, part), position)| (*part, *position)).collect(),
+        }
+    }
+
     fn used(&self, data_source: &str) -> impl Iterator<Item = &SegmentRecord> {
         let rows =
             self.segments.values().filter(move |row| row.used && row.noted && row.record.id.data_source == data_source);
@@ -236,7 +246,7 @@ impl MetadataStore for MemoryStore {
         if let Some(rev) = state.publishes.get(&publication.publish_id) {
             return Ok(Publish::DoneBefore { rev: *rev });
         }
-        if let Some(stretch) = &publication.advance {
+        for stretch in &publication.advances {
             let reached = state.streams.get(&(stretch.stream.clone(), stretch.part)).copied().unwrap_or(0);
             if reached != stretch.from {
                 return Err(super::sql_store::out_of_step(stretch));
@@ -258,7 +268,7 @@ impl MetadataStore for MemoryStore {
         }
         state.set_unused(&decision.mark_unused, publication.now);
         state.publishes.insert(publication.publish_id.clone(), rev);
-        if let Some(StreamAdvance { stream, part, to, .. }) = &publication.advance {
+        for StreamAdvance { stream, part, to, .. } in &publication.advances {
             state.streams.insert((stream.clone(), *part), *to);
         }
         state.pushes.retain(|_, push| push.publish_id != publication.publish_id);
@@ -267,6 +277,52 @@ impl MetadataStore for MemoryStore {
 
     async fn stream_position(&self, stream: &str, part: u32) -> Result<u64> {
         Ok(self.open()?.streams.get(&(stream.to_owned(), part)).copied().unwrap_or(0))
+    }
+
+    async fn stream(&self, stream: &str) -> Result<StreamRecord> {
+        Ok(self.open()?.stream(stream))
+    }
+
+    async fn begin_stream(&self, stream: &str, begun: &StreamRecord) -> Result<StreamRecord> {
+        let mut state = self.write()?;
+        for (part, position) in &begun.positions {
+            state.streams.entry((stream.to_owned(), *part)).or_insert(*position);
+        }
+        if let Some(source) = &begun.source {
+            state.stream_sources.entry(stream.to_owned()).or_insert_with(|| source.clone());
+        }
+        Ok(state.stream(stream))
+    }
+
+    async fn reset_stream(&self, stream: &str, to: &StreamRecord) -> Result<()> {
+        let mut state = self.write()?;
+        state.streams.retain(|(other, _), _| other != stream);
+        state.streams.extend(to.positions.iter().map(|(part, position)| ((stream.to_owned(), *part), *position)));
+        state.stream_sources.remove(stream);
+        if let Some(source) = &to.source {
+            state.stream_sources.insert(stream.to_owned(), source.clone());
+        }
+        Ok(())
+    }
+
+    async fn supervisors(&self) -> Result<Vec<SupervisorRecord>> {
+        Ok(self.open()?.supervisors.values().cloned().collect())
+    }
+
+    async fn save_supervisor(&self, supervisor: &SupervisorRecord, audit: &AuditEntry) -> Result<()> {
+        let mut state = self.write()?;
+        state.supervisors.insert(supervisor.id.clone(), supervisor.clone());
+        state.audit.push(audit.clone());
+        Ok(())
+    }
+
+    async fn remove_supervisor(&self, id: &str, audit: &AuditEntry) -> Result<bool> {
+        let mut state = self.write()?;
+        let removed = state.supervisors.remove(id).is_some();
+        if removed {
+            state.audit.push(audit.clone());
+        }
+        Ok(removed)
     }
 
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -104,8 +105,8 @@ pub struct Publication {
     pub spans: Vec<Interval>,
     /// How many files were noted by `intend_pushes` for it. Fails if another process took one for left behind.
     pub intended_pushes: u64,
-    /// How far a stream is published with it. Fails if it was published further, or less far, than that begins.
-    pub advance: Option<StreamAdvance>,
+    /// How far parts of streams are published with it. Fails if one was published further, or less far, than that begins.
+    pub advances: Vec<StreamAdvance>,
     pub now: Timestamp,
 }
 
@@ -116,6 +117,24 @@ pub struct StreamAdvance {
     pub part: u32,
     pub from: u64,
     pub to: u64,
+}
+
+/// How far all parts of a stream are published, and where it comes from, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamRecord {
+    pub source: Option<String>,
+    pub positions: BTreeMap<u32, u64>,
+}
+
+/// What is recorded of a supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupervisorRecord {
+    pub id: String,
+    pub data_source: String,
+    pub created: Timestamp,
+    pub is_suspended: bool,
+    /// Its spec, as JSON.
+    pub payload: String,
 }
 
 /// What a publication finds there already.

@@ -10,7 +10,7 @@ use super::dialect::Fields;
 use super::payload::{Payload, from_json};
 use super::record::{
     AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, Standing,
-    TaskRecord, UserRecord,
+    SupervisorRecord, TaskRecord, UserRecord,
 };
 
 /// Schemas by their ids.
@@ -111,6 +111,16 @@ pub(super) fn task(row: &Fields) -> Result<TaskRecord> {
         error: row.optional_text(6)?,
         payload: row.text(7)?,
         report: row.optional_text(8)?,
+    })
+}
+
+pub(super) fn supervisor(row: &Fields) -> Result<SupervisorRecord> {
+    Ok(SupervisorRecord {
+        id: row.text(0)?,
+        data_source: row.text(1)?,
+        created: row.text(2)?.parse()?,
+        is_suspended: row.long(3)? != 0,
+        payload: row.text(4)?,
     })
 }
 

@@ -6,7 +6,7 @@ use sqlx::Transaction;
 
 use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::failure;
-use super::record::{Overlap, Publication, Published, SegmentRecord, StreamAdvance, TakenGroup};
+use super::record::{Overlap, Publication, Published, SegmentRecord, StreamAdvance, StreamRecord, TakenGroup};
 use super::row::{self, Schemas};
 use super::sql_store::out_of_step;
 use super::{payload, sql};
@@ -57,6 +57,18 @@ pub(super) async fn advance<D: Dialect>(writing: &mut Writing<D>, stretch: &Stre
         return Err(out_of_step(stretch));
     }
     execute(writing, sql::INSERT_STREAM_POSITION, values![stream, part, *to]).await.map(drop)
+}
+
+/// How far all parts of a stream are published.
+pub(super) async fn read_stream<D: Dialect>(transaction: &mut Writing<D>, stream: &str) -> Result<StreamRecord> {
+    let rows = fetch(transaction, sql::SELECT_STREAM_POSITIONS, values![stream]).await?;
+    let part = |row: &Fields| {
+        let part = u32::try_from(row.long(0)?).map_err(|_| Error::corrupt("a part of a stream is no number of one"))?;
+        Ok((part, row.unsigned(1)?))
+    };
+    let positions = rows.iter().map(part).collect::<Result<_>>()?;
+    let rows = fetch(transaction, sql::SELECT_STREAM_SOURCE, values![stream]).await?;
+    Ok(StreamRecord { source: rows.first().map(|row| row.text(0)).transpose()?, positions })
 }
 
 /// Whether the segments of a publication are there, by the names of their bytes.

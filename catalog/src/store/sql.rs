@@ -130,3 +130,15 @@ pub(super) const SELECT_STREAM_POSITION: &str = "SELECT reached FROM stream_posi
 pub(super) const INSERT_STREAM_POSITION: &str = "INSERT INTO stream_positions (stream, part, reached) VALUES (?, ?, ?)";
 pub(super) const ADVANCE_STREAM: &str =
     "UPDATE stream_positions SET reached = ? WHERE stream = ? AND part = ? AND reached = ?";
+pub(super) const SELECT_STREAM_POSITIONS: &str =
+    "SELECT part, reached FROM stream_positions WHERE stream = ? ORDER BY part";
+pub(super) const DELETE_STREAM_POSITIONS: &str = "DELETE FROM stream_positions WHERE stream = ?";
+pub(super) const SELECT_STREAM_SOURCE: &str = "SELECT payload FROM stream_sources WHERE stream = ?";
+pub(super) const INSERT_STREAM_SOURCE: &str = "INSERT INTO stream_sources (stream, payload) VALUES (?, ?)";
+pub(super) const DELETE_STREAM_SOURCE: &str = "DELETE FROM stream_sources WHERE stream = ?";
+
+pub(super) const SELECT_SUPERVISORS: &str =
+    "SELECT id, dataSource, created_date, suspended, payload FROM supervisors ORDER BY id";
+pub(super) const DELETE_SUPERVISOR: &str = "DELETE FROM supervisors WHERE id = ?";
+pub(super) const INSERT_SUPERVISOR: &str =
+    "INSERT INTO supervisors (id, dataSource, created_date, suspended, payload) VALUES (?, ?, ?, ?, ?)";

@@ -13,11 +13,12 @@ use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::{failure, retrying};
 use super::record::{
     AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Publication, Publish, Published,
-    Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing, TaskRecord, UserRecord,
+    Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing, StreamRecord, SupervisorRecord,
+    TaskRecord, UserRecord,
 };
 use super::segments::{
     Writing, adopt, advance, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev,
-    select_by_time, set_unused,
+    read_stream, select_by_time, set_unused,
 };
 use super::{Decide, MetadataStore, StreamAdvance, migration, payload, row, sql};
 use crate::rule::Rule;
@@ -158,7 +159,7 @@ impl<D: Dialect> SqlStore<D> {
                 _ => Ok(Publish::DoneBefore { rev }),
             };
         }
-        if let Some(stretch) = &publication.advance {
+        for stretch in &publication.advances {
             advance(&mut writing, stretch).await?;
         }
         let overlap = find_overlap(&mut writing, &publication.data_source, &publication.spans, rev).await?;
@@ -343,6 +344,62 @@ impl<D: Dialect> SqlStore<D> {
         Ok(Some(rev))
     }
 
+    async fn begin_stream_once(&self, stream: &str, begun: &StreamRecord) -> Result<StreamRecord> {
+        let mut writing = self.write().await?;
+        let known = read_stream(&mut writing, stream).await?;
+        let mut stands = known.clone();
+        for (part, position) in begun.positions.iter().filter(|(part, _)| !known.positions.contains_key(part)) {
+            let values = values![stream, u64::from(*part), *position];
+            execute(&mut writing, sql::INSERT_STREAM_POSITION, values).await?;
+            stands.positions.insert(*part, *position);
+        }
+        if let (None, Some(source)) = (&known.source, &begun.source) {
+            execute(&mut writing, sql::INSERT_STREAM_SOURCE, values![stream, source]).await?;
+            stands.source = Some(source.clone());
+        }
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(stands)
+    }
+
+    async fn reset_stream_once(&self, stream: &str, to: &StreamRecord) -> Result<()> {
+        let mut writing = self.write().await?;
+        execute(&mut writing, sql::DELETE_STREAM_POSITIONS, values![stream]).await?;
+        execute(&mut writing, sql::DELETE_STREAM_SOURCE, values![stream]).await?;
+        for (part, position) in &to.positions {
+            let values = values![stream, u64::from(*part), *position];
+            execute(&mut writing, sql::INSERT_STREAM_POSITION, values).await?;
+        }
+        if let Some(source) = &to.source {
+            execute(&mut writing, sql::INSERT_STREAM_SOURCE, values![stream, source]).await?;
+        }
+        writing.commit().await.map_err(failure::<D>)
+    }
+
+    async fn stream_once(&self, stream: &str) -> Result<StreamRecord> {
+        let mut reading = self.read().await?;
+        read_stream(&mut reading, stream).await
+    }
+
+    async fn save_supervisor_once(&self, supervisor: &SupervisorRecord, audit: &AuditEntry) -> Result<()> {
+        let mut writing = self.write().await?;
+        let SupervisorRecord { id, data_source, created, is_suspended, payload } = supervisor;
+        execute(&mut writing, sql::DELETE_SUPERVISOR, values![id]).await?;
+        let values = values![id, data_source, *created, *is_suspended, payload];
+        execute(&mut writing, sql::INSERT_SUPERVISOR, values).await?;
+        insert_audit(&mut writing, audit).await?;
+        writing.commit().await.map_err(failure::<D>)
+    }
+
+    async fn remove_supervisor_once(&self, id: &str, audit: &AuditEntry) -> Result<bool> {
+        let mut writing = self.write().await?;
+        let removed = execute(&mut writing, sql::DELETE_SUPERVISOR, values![id]).await? > 0;
+        if removed {
+            insert_audit(&mut writing, audit).await?;
+        }
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(removed)
+    }
+
     async fn save_task_once(&self, task: &TaskRecord) -> Result<()> {
         let mut writing = self.write().await?;
         execute(&mut writing, sql::DELETE_TASK, values![&task.id]).await?;
@@ -497,6 +554,31 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
     async fn stream_position(&self, stream: &str, part: u32) -> Result<u64> {
         let rows = retrying!(D, self.ask(sql::SELECT_STREAM_POSITION, values![stream, u64::from(part)]))?;
         rows.first().map_or(Ok(0), |row| row.unsigned(0))
+    }
+
+    async fn stream(&self, stream: &str) -> Result<StreamRecord> {
+        retrying!(D, self.stream_once(stream))
+    }
+
+    async fn begin_stream(&self, stream: &str, begun: &StreamRecord) -> Result<StreamRecord> {
+        retrying!(D, self.begin_stream_once(stream, begun))
+    }
+
+    async fn reset_stream(&self, stream: &str, to: &StreamRecord) -> Result<()> {
+        retrying!(D, self.reset_stream_once(stream, to))
+    }
+
+    async fn supervisors(&self) -> Result<Vec<SupervisorRecord>> {
+        let rows = retrying!(D, self.ask(sql::SELECT_SUPERVISORS, &[]))?;
+        rows.iter().map(row::supervisor).collect()
+    }
+
+    async fn save_supervisor(&self, supervisor: &SupervisorRecord, audit: &AuditEntry) -> Result<()> {
+        retrying!(D, self.save_supervisor_once(supervisor, audit))
+    }
+
+    async fn remove_supervisor(&self, id: &str, audit: &AuditEntry) -> Result<bool> {
+        retrying!(D, self.remove_supervisor_once(id, audit))
     }
 
     async fn mark_unused(&self, data_source: &str, within: Interval, now: Timestamp) -> Result<Marked> {

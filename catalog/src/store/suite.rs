@@ -101,7 +101,7 @@ fn publication(publish_id: &str, span: &str) -> Publication {
         data_source: "wiki".to_owned(),
         spans: vec![interval(span)],
         intended_pushes: 0,
-        advance: None,
+        advances: Vec::new(),
         now: time("2026-01-01"),
     }
 }
@@ -271,7 +271,7 @@ async fn a_stream_advances_with_its_segments(fixture: &Fixture) -> Result<()> {
     let store = fixture.store.as_ref();
     let publish = async |id: &str, part, from, to, segments: Vec<SegmentRecord>| {
         let stretch = StreamAdvance { stream: "wiki".to_owned(), part, from, to };
-        let publication = Publication { advance: Some(stretch), ..publication(id, DAY) };
+        let publication = Publication { advances: vec![stretch], ..publication(id, DAY) };
         let decide = move |_: &Overlap| Ok(Decision { add: segments.clone(), mark_unused: Vec::new() });
         store.publish(&publication, &decide).await
     };
@@ -289,6 +289,66 @@ async fn a_stream_advances_with_its_segments(fixture: &Fixture) -> Result<()> {
     assert!(matches!(publish("c", 1, 0, 3, Vec::new()).await?, Publish::Done(_)), "no rows, and yet further");
     assert!(matches!(publish("d", 0, 7, 8, Vec::new()).await?, Publish::Done(_)));
     assert_eq!((store.stream_position("wiki", 0).await?, store.stream_position("wiki", 1).await?), (8, 3));
+    Ok(())
+}
+
+/// Parts of one stream move on together or not at all, from where each was said to begin; who resets it wins.
+async fn parts_of_a_stream_begin_advance_and_are_reset_together(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let stream = "kafka/wiki/edits";
+    let record = |source: &str, positions: &[(u32, u64)]| StreamRecord {
+        source: Some(source.to_owned()),
+        positions: positions.iter().copied().collect(),
+    };
+    let advance = |part, from, to| StreamAdvance { stream: stream.to_owned(), part, from, to };
+    let publish = async |id: &str, advances: Vec<StreamAdvance>| {
+        let publication = Publication { advances, ..publication(id, DAY) };
+        store.publish(&publication, &|_| Ok(Decision::default())).await
+    };
+    assert_eq!(store.stream(stream).await?, StreamRecord::default());
+    assert_eq!(store.begin_stream(stream, &record("a", &[(0, 5), (1, 0)])).await?, record("a", &[(0, 5), (1, 0)]));
+    // What was said first stands.
+    let begun = store.begin_stream(stream, &record("b", &[(1, 7), (2, 9)])).await?;
+    assert_eq!(begun, record("a", &[(0, 5), (1, 0), (2, 9)]));
+    assert_eq!(store.stream(stream).await?, begun);
+    publish("one", vec![advance(0, 5, 8), advance(1, 0, 3)]).await?;
+    let refused = publish("two", vec![advance(0, 8, 9), advance(1, 0, 4)]).await;
+    assert!(refused.is_err(), "one of them is out of step, and neither moves");
+    assert_eq!(store.stream(stream).await?.positions, BTreeMap::from([(0, 8), (1, 3), (2, 9)]));
+    store.reset_stream(stream, &record("c", &[(0, 2), (1, 3)])).await?;
+    assert_eq!(store.stream(stream).await?, record("c", &[(0, 2), (1, 3)]));
+    assert!(publish("three", vec![advance(0, 8, 9)]).await.is_err(), "it is elsewhere now");
+    publish("four", vec![advance(0, 2, 9), advance(1, 3, 4)]).await?;
+    assert_eq!(store.stream(stream).await?.positions, BTreeMap::from([(0, 9), (1, 4)]));
+    assert_eq!(store.stream("kafka/wiki/other").await?, StreamRecord::default());
+    Ok(())
+}
+
+async fn supervisors_are_replaced_listed_by_id_and_removed(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let record = |id: &str, is_suspended| SupervisorRecord {
+        id: id.to_owned(),
+        data_source: "wiki".to_owned(),
+        created: time("2026-01-01"),
+        is_suspended,
+        payload: "{}".to_owned(),
+    };
+    let audit = |id: &str| AuditEntry {
+        key: id.to_owned(),
+        kind: "supervisor".to_owned(),
+        author: "ann".to_owned(),
+        comment: String::new(),
+        created: time("2026-01-01"),
+        payload: "{}".to_owned(),
+    };
+    for (id, is_suspended) in [("b", false), ("a", false), ("b", true)] {
+        store.save_supervisor(&record(id, is_suspended), &audit(id)).await?;
+    }
+    assert_eq!(store.supervisors().await?, [record("a", false), record("b", true)]);
+    assert!(store.remove_supervisor("a", &audit("a")).await?);
+    assert!(!store.remove_supervisor("a", &audit("a")).await?);
+    assert_eq!(store.supervisors().await?, [record("b", true)]);
+    assert_eq!(store.audit("supervisor", Some("a"), 10).await?.len(), 2);
     Ok(())
 }
 
@@ -722,6 +782,8 @@ suite!(
     users_are_replaced_listed_by_name_and_removed,
     files_taken_for_left_behind_are_not_published,
     a_stream_advances_with_its_segments,
+    parts_of_a_stream_begin_advance_and_are_reset_together,
+    supervisors_are_replaced_listed_by_id_and_removed,
     concurrent_publications_come_in_one_order,
     of_the_same_publication_at_once_one_is_done,
     a_row_inserted_by_hand_is_found_and_becomes_a_segment,

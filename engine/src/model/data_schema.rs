@@ -326,7 +326,7 @@ fn check_data_source(name: &str) -> Result<()> {
 }
 
 /// Refuses fields nobody here knows, by name; those in `harmless` and those that are null are noted instead.
-pub(crate) fn refuse_unknown(
+pub fn refuse_unknown(
     place: &str,
     other: &Map<String, Value>,
     harmless: &[&str],

@@ -9,7 +9,7 @@ use henge_engine::ingest::source::wikipedia::{Options as Edits, Wikipedia};
 use henge_engine::{Error, Result};
 
 use super::serve::addresses;
-use super::{Interruption, Runtimes, held, open, print, say, sql};
+use super::{Interruption, Runtimes, held, print, say, sql};
 use crate::config::{Config, Options};
 use crate::role::all::{self, Taken};
 
@@ -68,7 +68,7 @@ impl Demo {
 
 async fn demonstrate(config: &Config, once: bool, runtimes: &Runtimes) -> Result<()> {
     let mut interruption = Interruption::listen()?;
-    let database = match open(config).await? {
+    let database = match super::open_to_serve(config).await? {
         Opening::Opened(database) => database,
         Opening::Held(holder) => return Err(held(config, &holder)),
     };

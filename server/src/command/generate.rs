@@ -1,7 +1,7 @@
 //! `henge generate`.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Stdout, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ pub(super) struct Edits {
     /// `json` (one object a line), `csv` (with a header) or `parquet`
     #[arg(long, default_value = "json", value_parser = parse::<Format>)]
     format: Format,
+    /// Write each edit as a record of JSON to a topic of Kafka, such as localhost:9092/edits
+    #[arg(long, value_name = "BROKER/TOPIC", conflicts_with = "output")]
+    to_kafka: Option<String>,
     /// File to write; standard output unless given
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -48,25 +51,73 @@ const NO_END: u64 = 1 << 40;
 /// How often rows are written.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Writes edits as they happen.
-fn live(wikipedia: &Wikipedia, rate: u64, edits: &Edits) -> Result<()> {
-    if edits.format != Format::Json || edits.output.is_some() {
-        return Err(Error::invalid_input(
-            "`--rate` writes JSON to standard output; leave `--format` and `--output` out",
-        ));
+/// Rows handed over at once where they are not to happen now.
+const STEP: u64 = 10_000;
+
+/// Where edits go that are not written to a file.
+enum Destination {
+    Standard(BufWriter<Stdout>),
+    #[cfg(feature = "kafka")]
+    Topic(crate::stream::kafka::TopicWriter),
+}
+
+impl Destination {
+    fn of(edits: &Edits) -> Result<Self> {
+        match &edits.to_kafka {
+            None => Ok(Self::Standard(BufWriter::new(std::io::stdout()))),
+            #[cfg(feature = "kafka")]
+            Some(place) => crate::stream::kafka::TopicWriter::open(place).map(Self::Topic),
+            #[cfg(not(feature = "kafka"))]
+            Some(_) => {
+                Err(Error::unsupported("this henge was built without `kafka`; build it with `--features kafka`"))
+            }
+        }
     }
+
+    fn write(&mut self, text: &[u8]) -> Result<()> {
+        match self {
+            Self::Standard(out) => out.write_all(text).and_then(|()| out.flush()).map_err(cannot_write),
+            #[cfg(feature = "kafka")]
+            Self::Topic(topic) => topic.write_lines(text),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self {
+            Self::Standard(mut out) => out.flush().map_err(cannot_write),
+            #[cfg(feature = "kafka")]
+            Self::Topic(topic) => topic.flush(),
+        }
+    }
+}
+
+/// Writes edits to where they are not kept as a file: with `--rate` as they happen.
+fn stream(wikipedia: &Wikipedia, edits: &Edits) -> Result<()> {
+    if edits.format != Format::Json || edits.output.is_some() {
+        return Err(Error::invalid_input("`--rate` and `--to-kafka` write JSON; leave `--format` and `--output` out"));
+    }
+    let mut out = Destination::of(edits)?;
     let (began, mut written, rows) = (Instant::now(), 0, wikipedia.options().rows);
-    let mut out = BufWriter::new(std::io::stdout());
+    let mut text = Vec::new();
     while written < rows {
-        let due = u64::try_from(began.elapsed().as_millis() * u128::from(rate) / 1000).unwrap_or(rows).min(rows);
+        let (due, time) = match edits.rate {
+            None => ((written + STEP).min(rows), None),
+            Some(rate) => {
+                let due = began.elapsed().as_millis() * u128::from(rate.get()) / 1000;
+                (u64::try_from(due).unwrap_or(rows).min(rows), Some(SystemClock.now()))
+            }
+        };
         if due > written {
-            wikipedia.write_json_at(written..due, Some(SystemClock.now()), &mut out)?;
-            out.flush().map_err(cannot_write)?;
+            text.clear();
+            wikipedia.write_json_at(written..due, time, &mut text)?;
+            out.write(&text)?;
             written = due;
         }
-        std::thread::sleep(TICK);
+        if time.is_some() {
+            std::thread::sleep(TICK);
+        }
     }
-    Ok(())
+    out.end()
 }
 
 fn parse<T: std::str::FromStr<Err = Error>>(text: &str) -> std::result::Result<T, String> {
@@ -79,8 +130,8 @@ impl Generate {
         let rows = edits.rows.unwrap_or(if edits.rate.is_some() { NO_END } else { SAMPLE_ROWS });
         let options = Options { days: edits.days, seed: edits.seed, ..Options::new(edits.shape, rows) };
         let wikipedia = Wikipedia::new(options)?;
-        if let Some(rate) = edits.rate {
-            return live(&wikipedia, rate.get(), &edits);
+        if edits.rate.is_some() || edits.to_kafka.is_some() {
+            return stream(&wikipedia, &edits);
         }
         let Some(path) = edits.output else {
             let mut out = BufWriter::new(std::io::stdout());

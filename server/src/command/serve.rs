@@ -4,7 +4,7 @@ use clap::Args;
 use henge_catalog::database::Opening;
 use henge_engine::Result;
 
-use super::{Interruption, Runtimes, held, open, say};
+use super::{Interruption, Runtimes, held, say};
 use crate::config::{Config, Options};
 use crate::pg_catalog::DATABASE;
 use crate::role::all::{self, Taken};
@@ -34,7 +34,7 @@ impl Server {
 
 async fn serve(config: &Config, runtimes: &Runtimes) -> Result<()> {
     let mut interruption = Interruption::listen()?;
-    let database = match open(config).await? {
+    let database = match super::open_to_serve(config).await? {
         Opening::Opened(database) => database,
         Opening::Held(holder) => return Err(held(config, &holder)),
     };

@@ -1,13 +1,11 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use henge_engine::ingest::Cancellation;
-use henge_engine::storage::{Disk, LocalDisk};
-use henge_engine::{Error, Result};
+use henge_engine::Result;
 use tokio::sync::mpsc;
 
 use super::{HandOff, HandOffAnswer};
-use crate::database::{Inner, lost};
+use crate::database::Inner;
 use crate::realtime::{Closed, Stream};
 
 /// How often it is looked whether something is due.
@@ -84,31 +82,10 @@ impl Keeper {
         }
     }
 
-    /// Moves rows to files until half of the room is free.
+    /// Moves rows to files when memory is short.
     async fn make_room(&self, inner: &Inner) {
-        if !inner.streams.is_short_of_memory() {
-            return;
-        }
-        let (streams, stream) = (Arc::clone(&inner.streams), Arc::clone(&self.stream));
         let waiting = self.waiting.as_ref().map(|closed| Arc::clone(&closed.generation));
-        let tmp_dir = inner.tmp_dir.clone();
-        let spill = move || -> Result<u64> {
-            let mut moved = 0;
-            for generation in waiting.into_iter().chain([stream.generation()]) {
-                let dir = tmp_dir.join(format!("realtime-{}", generation.number));
-                LocalDisk.create_dir_durably(&dir).map_err(|error| {
-                    Error::runtime_failure(format!("`{}` cannot be made", dir.display())).with_source(error)
-                })?;
-                generation.removes_at_its_end(&dir);
-                while streams.memory_bytes() > streams.limits().memory_bytes / 2
-                    && generation.index.spill_one(&dir, &Cancellation::default())?
-                {
-                    moved += 1;
-                }
-            }
-            Ok(moved)
-        };
-        match tokio::task::spawn_blocking(spill).await.map_err(lost).and_then(|moved| moved) {
+        match inner.make_room(waiting.into_iter().chain([self.stream.generation()]).collect()).await {
             Ok(moved) => self.stream.persisted(moved),
             Err(error) => {
                 tracing::warn!(stream = self.stream.name(), %error, "rows stay in memory");
