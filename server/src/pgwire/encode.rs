@@ -87,6 +87,14 @@ impl Columns {
         Ok(self)
     }
 
+    /// Says of some columns that they are `integer`: all their values are known to fit.
+    pub(crate) fn with_integers(mut self, integers: &[bool]) -> Self {
+        for (column, _) in self.columns.iter_mut().zip(integers).filter(|(_, is_integer)| **is_integer) {
+            column.pg_type = PgType::of_data_type(&DataType::Int32);
+        }
+        self
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.columns.len()
     }
@@ -486,7 +494,11 @@ impl<'a> ListItems<'a> {
                 (list.values(), Bounds::Fixed(list.value_length() as usize))
             }
         };
-        let element = PgType::of_data_type(values.data_type());
+        // As the list's own description has it.
+        let element = match array.data_type() {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => PgType::of(item),
+            _ => PgType::of_data_type(values.data_type()),
+        };
         Ok(Self { values: Values::of(values.as_ref())?, element, bounds })
     }
 }
