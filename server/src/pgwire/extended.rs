@@ -159,7 +159,7 @@ impl<S: Stream> Connection<S> {
 
     /// The plan of one statement, and the types of its parameters: as declared, else as their place asks for.
     pub(super) async fn plan_text(&mut self, sql: &str, types: &[u32]) -> Result<(LogicalPlan, Vec<u32>), Stop> {
-        let mut statements = self.session.parse(sql)?;
+        let mut statements = self.parse(sql).await?;
         let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
             return Err(Error::invalid_input("one statement is expected here").with_sqlstate("42601").into());
         };

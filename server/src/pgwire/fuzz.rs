@@ -1,6 +1,9 @@
 //! What must hold of any bytes that a stranger sends, for fuzz targets and tests. Only there when compiled for either: `fuzz/` in
 //! the root compiles this file with what it uses, without the rest of the server.
 
+// Public there.
+#![allow(unreachable_pub)]
+
 use bytes::{Bytes, BytesMut};
 
 use super::command;

@@ -191,6 +191,8 @@ fn keys_of(text: &str) -> Option<Vec<Option<String>>> {
             match chars.next() {
                 None | Some(',') => break,
                 Some('"') => {
+                    // Blanks before it are not the key's.
+                    key = key.trim_start().to_owned();
                     quoted = true;
                     loop {
                         match chars.next()? {

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// Exponents beyond which a number is refused, as PostgreSQL's `numeric` does; it goes further, to 131,072 digits.
 const MOST_DIGITS: i64 = 10_000;
 
+/// How deep a document may nest: it is read, written and compared level by level on one stack, and read anew for each.
+const MOST_LEVELS: usize = 128;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Document {
     Null,
@@ -72,21 +75,25 @@ pub(super) fn check(text: &str) -> Result<&RawValue> {
 
 impl Document {
     pub(super) fn read(text: &str) -> Result<Self> {
-        Self::of(check(text)?)
+        Self::of(check(text)?, 0)
     }
 
-    fn of(raw: &RawValue) -> Result<Self> {
+    fn of(raw: &RawValue, depth: usize) -> Result<Self> {
+        if depth > MOST_LEVELS {
+            let message = format!("a JSON document nests deeper than {MOST_LEVELS} levels");
+            return Err(Error::invalid_input(message).with_sqlstate("54001"));
+        }
         let text = raw.get();
         let failed = |error: serde_json::Error| malformed(text, &error);
         Ok(match text.as_bytes().first() {
             Some(b'{') => {
                 let Pairs(pairs) = serde_json::from_str(text).map_err(failed)?;
-                let read = |(key, value): (String, &RawValue)| Ok((Key(storable(key)?), Self::of(value)?));
+                let read = |(key, value): (String, &RawValue)| Ok((Key(storable(key)?), Self::of(value, depth + 1)?));
                 Self::Object(pairs.into_iter().map(read).collect::<Result<_>>()?)
             }
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).map_err(failed)?;
-                Self::List(items.into_iter().map(Self::of).collect::<Result<_>>()?)
+                Self::List(items.into_iter().map(|item| Self::of(item, depth + 1)).collect::<Result<_>>()?)
             }
             Some(b'"') => Self::Text(storable(serde_json::from_str(text).map_err(failed)?)?),
             Some(b't') => Self::Bool(true),
@@ -279,7 +286,10 @@ mod tests {
         for wrong in ["", "{", "{\"a\"}", "[1,]", "01", "nul", "\"\\x\"", "1 2", "\"a", "1e99999999999999999999"] {
             assert!(Document::read(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(Document::read(&"[".repeat(100_000)).unwrap_err().sqlstate(), Some("54001"));
+        assert!(Document::read(&"[".repeat(100_000)).is_err());
+        let deep = |levels: usize| Document::read(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+        assert!(deep(100).is_ok());
+        assert_eq!(deep(100_000).unwrap_err().sqlstate(), Some("54001"));
         assert_eq!(Document::read(r#"["\u0000"]"#).unwrap_err().sqlstate(), Some("22P05"));
     }
 
