@@ -24,7 +24,7 @@ struct Client {
     install: &'static str,
 }
 
-const CLIENTS: [Client; 7] = [
+const CLIENTS: [Client; 8] = [
     Client {
         name: "sqlalchemy_and_pandas",
         script: "sqlalchemy_pandas.py",
@@ -59,6 +59,15 @@ const CLIENTS: [Client; 7] = [
         runs: python,
         is_there: || works(with(python(), &["-c", "import adbc_driver_postgresql, pyarrow"])),
         install: "pip install adbc-driver-postgresql pyarrow",
+    },
+    Client {
+        name: "duckdb",
+        script: "duckdb_client.py",
+        runs: python,
+        is_there: || {
+            works(with(python(), &["-c", "import duckdb, duckdb_extensions, duckdb_extension_postgres_scanner"]))
+        },
+        install: "pip install duckdb duckdb-extensions duckdb-extension-postgres-scanner",
     },
     Client {
         name: "node_pg",

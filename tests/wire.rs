@@ -2,6 +2,7 @@
 //! the processors and whose memory are measured. Trials take turns, so that what is measured is theirs.
 
 mod cancel;
+mod copy;
 mod hostile;
 mod memory;
 
@@ -19,7 +20,7 @@ use crate::harness::process::{LIMIT, Server, henge, run};
 use crate::harness::scratch;
 
 pub fn trials() -> Vec<Trial> {
-    [cancel::trials(), hostile::trials(), memory::trials()].into_iter().flatten().collect()
+    [cancel::trials(), copy::trials(), hostile::trials(), memory::trials()].into_iter().flatten().collect()
 }
 
 /// What the server may use for queries.

@@ -10,6 +10,7 @@ mod date_trunc;
 mod div;
 mod format;
 mod interval;
+pub mod json;
 mod make_timestamp;
 mod md5;
 mod millis_to_timestamp;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     named
         .into_iter()
         .chain(interval::all())
+        .chain(json::all())
         .chain(regexp::all())
         .chain(aliased)
         .map(Arc::new)

@@ -14,9 +14,11 @@ mod cancel;
 mod cluster;
 mod date_arithmetic;
 mod depth;
+mod dialect;
 mod error;
 mod explain;
 mod insert;
+mod json;
 mod label;
 mod plan_cache;
 mod rule;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::TableReference;
 use datafusion::common::config::Dialect as ParserDialect;
 #[cfg(feature = "distributed")]
 use datafusion::datasource::MemTable;
@@ -69,6 +72,7 @@ pub use self::variable::{HengeOptions, SqlDialect};
 use crate::error::{Error, Result};
 pub use crate::exec::Cancel;
 use crate::exec::{OrdinalCache, PredicateCache};
+pub use crate::function::json::JsonKind;
 use crate::optimizer;
 
 /// The catalog of every session: the database, as PostgreSQL's clients see it.
@@ -152,7 +156,9 @@ fn builder(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionStateB
         .with_config(config)
         .with_type_planner(Arc::new(time_type::PostgresTimes))
         .with_runtime_env(environment);
-    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(date_arithmetic::DateAndInterval));
+    let planners = builder.expr_planners().get_or_insert_default();
+    planners.insert(0, Arc::new(date_arithmetic::DateAndInterval));
+    planners.insert(0, Arc::new(json::Documents));
     if let Some(functions) = builder.table_functions()
         && let Some(theirs) = functions.get("generate_series")
     {
@@ -438,6 +444,26 @@ impl Session {
             DdlStatement::DropView(view) => self.temporary.drop_object(&view.name, view.if_exists).map(|()| 0),
             other => Err(Error::defensive(format!("`{}` was planned", other.name()))),
         }
+    }
+
+    /// Adds rows with some columns of a temporary table, in any order; the others are null. All of them or, if one of `rows` is
+    /// an error or there is no memory for them, none. Says how many.
+    pub fn append_temporary(
+        &self,
+        table: &TableReference,
+        rows: impl Iterator<Item = Result<RecordBatch>>,
+    ) -> Result<usize> {
+        let held = MemoryConsumer::new("rows of a statement").register(&self.context.runtime_env().memory_pool);
+        let mut batches = Vec::new();
+        for batch in rows {
+            let batch = batch?;
+            held.try_grow(batch.get_array_memory_size()).map_err(error_from_datafusion)?;
+            batches.push(batch);
+        }
+        // They are the table's from here on.
+        drop(held);
+        self.temporary.append(table, &batches)?;
+        Ok(batches.iter().map(RecordBatch::num_rows).sum())
     }
 
     /// Forgets the tables and views that the session has made.

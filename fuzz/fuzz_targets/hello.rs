@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| henge_server::pgwire::fuzz::hello(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| henge_fuzz::fuzz::hello(data));

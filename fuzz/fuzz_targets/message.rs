@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| henge_server::pgwire::fuzz::message(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| henge_fuzz::fuzz::message(data));

@@ -25,7 +25,7 @@ use henge_engine::model::Timestamp;
 use henge_engine::session::{CATALOG, Session, StatementRewriter};
 use henge_engine::{Error, Result};
 
-pub(crate) use pg_type::{PgType, array_oid, element_oid};
+pub(crate) use pg_type::{JSONB, JSONB_VERSION, PgType, array_oid, element_oid};
 pub(crate) use types::function_name;
 
 /// The one database there is, and the user who owns it.

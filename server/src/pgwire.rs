@@ -18,9 +18,10 @@ mod encode;
 mod error;
 mod extended;
 mod frontend;
-#[cfg(any(test, fuzzing))]
-pub mod fuzz;
+#[cfg(test)]
+mod fuzz;
 mod listener;
+mod literal;
 mod parameter;
 mod password;
 mod placeholder;

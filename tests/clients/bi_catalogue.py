@@ -280,6 +280,25 @@ def grafana_browses():
 
 
 @check
+def grafana_builds_queries():
+    on_path = """quote_ident(table_schema) IN (
+          SELECT CASE WHEN trim(s[i]) = '"$user"' THEN user ELSE trim(s[i]) END
+          FROM generate_series(array_lower(string_to_array(current_setting('search_path'),','),1), array_upper(string_to_array(current_setting('search_path'),','),1)) as i,
+               string_to_array(current_setting('search_path'),',') s)"""
+    tables = ask(f"""SELECT CASE WHEN {on_path} THEN quote_ident(table_name) ELSE quote_ident(table_schema) || '.' || quote_ident(table_name) END AS "table"
+        FROM information_schema.tables
+        WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog', '_timescaledb_cache', '_timescaledb_catalog')
+        ORDER BY CASE WHEN {on_path} THEN 0 ELSE 1 END, 1""")
+    assert {"table": TABLE} in tables, tables
+    for table in [TABLE, f"{SCHEMA}.{TABLE}"]:
+        columns = ask(f"""SELECT quote_ident(column_name) AS "column", data_type AS "type" FROM information_schema.columns
+            WHERE CASE WHEN array_length(parse_ident('{table}'),1) = 2
+              THEN quote_ident(table_schema) = (parse_ident('{table}'))[1] AND quote_ident(table_name) = (parse_ident('{table}'))[2]
+              ELSE quote_ident(table_name) = '{table}' AND {on_path} END""")
+        assert {"column": "__time", "type": "timestamp without time zone"} in columns and len(columns) == len(COLUMNS), (table, columns)
+
+
+@check
 def grafana_draws():
     first, last = (row := one(f"SELECT MIN(__time) AS first, MAX(__time) AS last FROM {TABLE}"))["first"], row["last"]
     text = lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")

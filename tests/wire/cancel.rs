@@ -17,7 +17,7 @@ const ENDLESS: &[(&str, &str)] = &[
     ),
     (
         "hash_join",
-        "SELECT COUNT(*) FROM wikiticker a JOIN wikiticker b ON a.\"isRobot\" = b.\"isRobot\" JOIN wikiticker c ON b.\"isNew\" = c.\"isNew\"",
+        "SELECT COUNT(*) FROM wikiticker a JOIN (SELECT b.\"isRobot\" AS robot FROM wikiticker b, generate_series(1, 1000000) AS n) AS b ON a.\"isRobot\" = b.robot",
     ),
     (
         "sort_that_spills",
@@ -32,14 +32,6 @@ const ENDLESS: &[(&str, &str)] = &[
         "SELECT MAX(r) FROM (SELECT SUM(a.added) OVER (PARTITION BY a.channel ORDER BY b.page, a.page) AS r FROM wikiticker a, wikiticker b) AS windows",
     ),
     ("distinct", "SELECT COUNT(DISTINCT a.page || b.page) FROM wikiticker a, wikiticker b"),
-    (
-        "groups_on_codes",
-        "SELECT channel, SUM(LENGTH(REGEXP_REPLACE(REPEAT(page, 20000), '[aeiou]+', 'x', 'g'))) FROM wikiticker GROUP BY channel ORDER BY 2",
-    ),
-    (
-        "filter_of_a_scan",
-        "SELECT COUNT(*) FROM wikiticker WHERE LENGTH(REGEXP_REPLACE(REPEAT(comment || page, 20000), '[aeiou]+', 'x', 'g')) = added",
-    ),
     ("series", "SELECT SUM(n) FROM generate_series(1, 1000000000000) AS n"),
     ("recursion", "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT MAX(n) FROM t"),
     (
@@ -50,15 +42,15 @@ const ENDLESS: &[(&str, &str)] = &[
 
 /// How long an answer to a cancel request may take. A tenth of a second is what is aimed at; machines that test are busy.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How long the processors may be busy after it.
-const RELEASE: Duration = Duration::from_millis(500);
+/// How long the processors may be busy after it: half a second. What was not optimized takes several times as long for the piece of
+/// work that it has begun, the merge of two runs of a sort, say.
+const RELEASE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 500 });
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        // Minutes each, and they want a machine that does nothing else: `--ignored`.
-        Trial::test("wire::cancel::every_operator_lets_go_of_the_processor", every_operator).with_ignored_flag(true),
+        Trial::test("wire::cancel::every_operator_lets_go_of_the_processor", every_operator),
         Trial::test("wire::cancel::a_timeout_ends_the_work_too", timeout),
-        Trial::test("wire::cancel::who_leaves_takes_the_query_along", disconnect).with_ignored_flag(true),
+        Trial::test("wire::cancel::who_leaves_takes_the_query_along", disconnect),
     ]
 }
 

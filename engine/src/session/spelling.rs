@@ -2,6 +2,7 @@
 
 mod rows;
 mod subquery;
+mod ties;
 
 use std::ops::ControlFlow;
 
@@ -58,7 +59,10 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
         for item in &mut select.projection {
             rows::keep_label(item);
-            subquery::in_list(item);
+            subquery::in_list(item, self.state);
+        }
+        if let Some(condition) = &mut select.selection {
+            subquery::in_cases(condition, self.state);
         }
         ControlFlow::Continue(())
     }
@@ -138,12 +142,14 @@ fn select_of(sql: &str) -> Option<SetExpr> {
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 fn fetch_first(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
-    if fetch.with_ties || fetch.percent {
-        return Err(
-            Error::unsupported("`FETCH FIRST … WITH TIES` and `PERCENT` are not supported").with_sqlstate("0A000")
-        );
+    if fetch.percent {
+        return Err(Error::unsupported("`FETCH FIRST … PERCENT` is not supported").with_sqlstate("0A000"));
     }
-    let rows = Some(fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".to_string(), false))));
+    let rows = fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".to_string(), false)));
+    if fetch.with_ties {
+        return ties::keep(query, rows);
+    }
+    let rows = Some(rows);
     match &mut query.limit_clause {
         Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = rows,
         None => query.limit_clause = Some(LimitClause::LimitOffset { limit: rows, offset: None, limit_by: Vec::new() }),

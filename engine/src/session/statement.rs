@@ -1,13 +1,13 @@
 //! Text to statements, and which statements a session plans.
 
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
 use super::depth;
+use super::dialect::Postgres;
 use super::error::syntax_error;
 use crate::error::{Category, Error, Persona, Result};
 
@@ -16,7 +16,7 @@ const RECURSION_LIMIT: usize = 128;
 
 /// The statements of a text.
 pub(super) fn parse(sql: &str) -> Result<Vec<Statement>> {
-    let dialect = PostgreSqlDialect {};
+    let dialect = Postgres;
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| syntax_error(error.into()))?;
     depth::check(tokens.iter().map(|token| &token.token))?;
     Parser::new(&dialect)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::view::ViewTable;
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use super::bind::{Match, find};
 use super::error_from_datafusion;
 use crate::error::{Error, Result};
+use crate::function::json::JsonKind;
 
 /// The schema of a session's own tables and views, looked through before all others.
 pub const TEMPORARY_SCHEMA: &str = "pg_temp";
@@ -254,7 +255,11 @@ impl Temporary {
         pool: &Arc<dyn MemoryPool>,
     ) -> Result<()> {
         let name = name.table();
-        let plain = |field: &Arc<Field>| field.as_ref().clone().with_metadata(Default::default());
+        // Labels stay behind, what is a document stays one.
+        let plain = |field: &Arc<Field>| match JsonKind::of(field) {
+            Some(kind) => kind.field(field.name()).as_ref().clone().with_nullable(field.is_nullable()),
+            None => field.as_ref().clone().with_metadata(Default::default()),
+        };
         let schema: SchemaRef = Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()));
         let reservation = MemoryConsumer::new(format!("temporary table {name}")).register(pool);
         let mut rows = Rows { schema, batches: Vec::new(), reservation };
@@ -283,6 +288,15 @@ impl Temporary {
         Ok(())
     }
 
+    /// Adds rows with some of a table's columns, in any order; the others are null.
+    pub(super) fn append(&self, name: &TableReference, batches: &[RecordBatch]) -> Result<()> {
+        let schema = match self.objects.lock().get(name.table()) {
+            Some(Object::Table(rows)) => Arc::clone(&rows.schema),
+            _ => return Err(gone(name.table())),
+        };
+        self.insert(name, batches.iter().map(|batch| widened(batch, &schema)).collect::<Result<_>>()?)
+    }
+
     pub(super) fn drop_object(&self, name: &TableReference, if_exists: bool) -> Result<()> {
         let found = self.objects.lock().remove(name.table()).is_some();
         if !found && !if_exists {
@@ -307,6 +321,20 @@ impl Rows {
         let table = MemTable::try_new(Arc::clone(&self.schema), vec![self.batches.clone()]);
         Ok(Arc::new(table.map_err(error_from_datafusion)?))
     }
+}
+
+/// A batch with all columns of a table, in their order.
+fn widened(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for field in schema.fields() {
+        let column = batch.column_by_name(field.name()).map(Arc::clone);
+        let column = column.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()));
+        fields.push(Field::new(field.name(), column.data_type().clone(), true));
+        columns.push(column);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|error| Error::defensive("rows do not fit their table").with_source(error))
 }
 
 /// Brings a batch to the types of a table: a value bound to a parameter may have another one.

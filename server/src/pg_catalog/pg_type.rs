@@ -1,9 +1,14 @@
 //! PostgreSQL's types as messages name them: the one mapping from Arrow's.
 
 use arrow::datatypes::{DataType, Field};
+use henge_engine::session::JsonKind;
 
 /// Field metadata by which a catalogue column says that it is an `oid`, a `name` and so on.
 pub(crate) const PG_TYPE_KEY: &str = "henge.pg_type";
+
+/// Binary values of it begin with the number of a version.
+pub(crate) const JSONB: u32 = 3802;
+pub(crate) const JSONB_VERSION: u8 = 1;
 
 /// A PostgreSQL type as a row description names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +30,11 @@ impl PgType {
     pub(crate) fn of(field: &Field) -> PgType {
         match field.metadata().get(PG_TYPE_KEY).and_then(|oid| oid.parse().ok()) {
             Some(oid) => PgType::new(oid, named_size(oid)),
-            None => PgType::of_data_type(field.data_type()),
+            None => match JsonKind::of(field) {
+                Some(JsonKind::Json) => PgType::new(114, -1),
+                Some(JsonKind::Jsonb) => PgType::new(JSONB, -1),
+                None => PgType::of_data_type(field.data_type()),
+            },
         }
     }
 
@@ -83,6 +92,7 @@ const ARRAYS: &[(u32, u32)] = &[
     (23, 1007),
     (25, 1009),
     (26, 1028),
+    (114, 199),
     (700, 1021),
     (701, 1022),
     (1033, 1034),
@@ -93,6 +103,7 @@ const ARRAYS: &[(u32, u32)] = &[
     (1184, 1185),
     (1186, 1187),
     (1700, 1231),
+    (3802, 3807),
 ];
 
 pub(crate) fn array_oid(element: u32) -> u32 {
@@ -126,5 +137,8 @@ mod tests {
         let field = Field::new("oid", DataType::Int64, true)
             .with_metadata([(PG_TYPE_KEY.to_string(), "26".to_string())].into());
         assert_eq!(PgType::of(&field).oid, 26);
+        for (element, array) in ARRAYS {
+            assert!(crate::pg_catalog::types::find(i64::from(*array)).is_some(), "{element}");
+        }
     }
 }

@@ -31,6 +31,8 @@ use super::startup::put_parameter;
 const OUTPUT_BYTES: usize = 64 << 10;
 /// Bytes read ahead of the message being answered; a client that pipelines more waits.
 const READ_AHEAD_BYTES: usize = 1 << 20;
+/// A statement that is parsed in well under a millisecond.
+const SHORT_STATEMENT_BYTES: usize = 8 << 10;
 /// How long a client may take to read its last message when the server stops.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -319,6 +321,16 @@ impl<S: Stream> Connection<S> {
             }
             sent = self.wire.flush() => Ok(sent?),
         }
+    }
+
+    /// Parses a long text on the runtime for queries, so that other connections do not wait for it.
+    pub(super) async fn parse(&mut self, sql: &str) -> Result<Vec<Statement>, Stop> {
+        if sql.len() <= SHORT_STATEMENT_BYTES {
+            return Ok(self.session.parse(sql)?);
+        }
+        let (session, text) = (Arc::clone(&self.session), sql.to_owned());
+        let task = Task::spawn(&self.front.queries, async move { session.parse(&text) });
+        Ok(self.wait(task.result()).await???)
     }
 
     /// Plans on the runtime for queries.

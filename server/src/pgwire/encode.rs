@@ -5,6 +5,7 @@
 
 mod array;
 mod binary;
+mod format;
 mod number;
 mod temporal;
 mod text;
@@ -26,33 +27,8 @@ use henge_engine::{Error, Result};
 
 use crate::pg_catalog::{PgType, function_name};
 
+pub(crate) use format::{Format, formats};
 pub(crate) use temporal::{Zone, days_from_pg, micros_from_pg};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    Text,
-    Binary,
-}
-
-impl Format {
-    fn from_code(code: i16) -> Result<Format> {
-        match code {
-            0 => Ok(Format::Text),
-            1 => Ok(Format::Binary),
-            _ => Err(Error::invalid_input(format!("format code {code} is neither text (0) nor binary (1)"))),
-        }
-    }
-}
-
-/// Gives each of `count` values its format, from the list of a Bind: none (all text), one for all, or one each.
-pub(crate) fn formats(codes: &[i16], count: usize) -> Result<Vec<Format>> {
-    match codes {
-        [] => Ok(vec![Format::Text; count]),
-        [one] => Ok(vec![Format::from_code(*one)?; count]),
-        codes if codes.len() == count => codes.iter().map(|code| Format::from_code(*code)).collect(),
-        codes => Err(Error::invalid_input(format!("{} format codes for {count} values", codes.len()))),
-    }
-}
 
 /// The columns of one result: names, types and the form in which they are sent.
 #[derive(Clone, Debug)]
@@ -85,6 +61,14 @@ impl Columns {
             column.format = format;
         }
         Ok(self)
+    }
+
+    /// Says of some columns that they are `integer`: all their values are known to fit.
+    pub(crate) fn with_integers(mut self, integers: &[bool]) -> Self {
+        for (column, _) in self.columns.iter_mut().zip(integers).filter(|(_, is_integer)| **is_integer) {
+            column.pg_type = PgType::of_data_type(&DataType::Int32);
+        }
+        self
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -486,7 +470,11 @@ impl<'a> ListItems<'a> {
                 (list.values(), Bounds::Fixed(list.value_length() as usize))
             }
         };
-        let element = PgType::of_data_type(values.data_type());
+        // As the list's own description has it.
+        let element = match array.data_type() {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => PgType::of(item),
+            _ => PgType::of_data_type(values.data_type()),
+        };
         Ok(Self { values: Values::of(values.as_ref())?, element, bounds })
     }
 }

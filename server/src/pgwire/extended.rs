@@ -16,6 +16,7 @@ use super::copy_in;
 use super::encode::{Columns, begin_message, end_message, formats};
 use super::error::put_notice;
 use super::frontend::{Message, Target};
+use super::literal;
 use super::parameter;
 use super::placeholder;
 use super::running::{Chunk, Form, Running, Source};
@@ -30,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) plan: Option<LogicalPlan>,
     /// Types of the parameters.
     pub(super) parameters: Vec<u32>,
+    /// Columns that are `integer`, as [`literal::integers`] finds them: before parameters have values, which have types of their own.
+    integers: Vec<bool>,
 }
 
 impl Prepared {
@@ -72,7 +75,7 @@ pub(super) enum Work {
     Done,
     Command(Command),
     Copy(Source, Arc<Form>),
-    CopyIn { options: CopyIn, data_source: String, schema: SchemaRef },
+    CopyIn { options: CopyIn, target: copy_in::Target, schema: SchemaRef },
     Declare { name: String, plan: Box<LogicalPlan> },
     Fetch { name: String, count: Count, moves: bool },
 }
@@ -150,12 +153,13 @@ impl<S: Stream> Connection<S> {
             }
             None => (None, Vec::new()),
         };
-        Ok(Arc::new(Prepared { piece, plan, parameters }))
+        let integers = plan.as_ref().map(literal::integers).unwrap_or_default();
+        Ok(Arc::new(Prepared { piece, plan, parameters, integers }))
     }
 
     /// The plan of one statement, and the types of its parameters: as declared, else as their place asks for.
     pub(super) async fn plan_text(&mut self, sql: &str, types: &[u32]) -> Result<(LogicalPlan, Vec<u32>), Stop> {
-        let mut statements = self.session.parse(sql)?;
+        let mut statements = self.parse(sql).await?;
         let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
             return Err(Error::invalid_input("one statement is expected here").with_sqlstate("42601").into());
         };
@@ -225,7 +229,7 @@ impl<S: Stream> Connection<S> {
             None => None,
         };
         let columns = match self.columns(command, plan.as_ref())? {
-            Some(columns) => Some(columns.with_formats(result_formats)?),
+            Some(columns) => Some(columns.with_integers(&prepared.integers).with_formats(result_formats)?),
             None => None,
         };
         self.portal(command.clone(), plan, columns)
@@ -245,8 +249,8 @@ impl<S: Stream> Connection<S> {
             }
             (Command::CopyIn(options), Some(plan)) => {
                 let schema = Arc::clone(plan.schema().inner());
-                let data_source = copy_in::target(&plan)?;
-                return Ok(Portal::new(Work::CopyIn { options, data_source, schema }, None, "COPY"));
+                let target = copy_in::target(&plan)?;
+                return Ok(Portal::new(Work::CopyIn { options, target, schema }, None, "COPY"));
             }
             (Command::Declare { name, hold, .. }, Some(plan)) => {
                 self.plan_columns(&plan).ok_or_else(no_rows)?;
@@ -276,7 +280,8 @@ impl<S: Stream> Connection<S> {
             (Command::Show(name), None) => Ok(Some(Columns::new(&self.shown(name)?.schema(), zone))),
             (Command::Execute { name, .. }, None) => {
                 let inner = self.statement(name)?;
-                inner.command().map_or(Ok(None), |command| self.columns(command, inner.plan.as_ref()))
+                let columns = inner.command().map_or(Ok(None), |command| self.columns(command, inner.plan.as_ref()))?;
+                Ok(columns.map(|columns| columns.with_integers(&inner.integers)))
             }
             (Command::Fetch { name, moves: false, .. }, None) => Ok(self.cursor(name)?.columns.clone()),
             _ => Ok(None),
@@ -305,6 +310,7 @@ impl<S: Stream> Connection<S> {
             Some(command) => self.columns(command, prepared.plan.as_ref())?,
             None => None,
         };
+        let columns = columns.map(|columns| columns.with_integers(&prepared.integers));
         self.put_description(columns.as_ref());
         Ok(())
     }
@@ -353,7 +359,7 @@ impl<S: Stream> Connection<S> {
             Work::Declare { name, plan } => self.declare(name, *plan, portal.hold)?,
             Work::Fetch { name, count, moves } => self.fetch(&name, count, moves, portal.columns.as_ref()).await?,
             Work::Copy(source, form) => self.copy(source, &form).await?,
-            Work::CopyIn { options, data_source, schema } => self.copy_in(options, data_source, &schema).await?,
+            Work::CopyIn { options, target, schema } => self.copy_in(options, target, &schema).await?,
             Work::Ready(source) => {
                 // Rows that are asked for in parts are asked for by several statements.
                 let deadline = self.deadline.filter(|_| rows.is_none());

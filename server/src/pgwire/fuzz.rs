@@ -1,11 +1,13 @@
-//! What must hold of any bytes that a stranger sends, for fuzz targets (`fuzz/` in the root) and tests. Only there when compiled for
-//! either.
+//! What must hold of any bytes that a stranger sends, for fuzz targets and tests. Only there when compiled for either: `fuzz/` in
+//! the root compiles this file with what it uses, without the rest of the server.
 
-use bytes::{Buf, Bytes, BytesMut};
+// Public there.
+#![allow(unreachable_pub)]
 
-use super::encode::Format;
+use bytes::{Bytes, BytesMut};
+
+use super::command;
 use super::frontend::{Message, decode, decode_hello, decode_password};
-use super::{command, parameter};
 
 /// The first bytes of a connection.
 pub fn hello(data: &[u8]) {
@@ -39,23 +41,17 @@ pub fn message(data: &[u8]) {
     assert!(buffer.capacity() <= data.len() + (2 << 20), "{} bytes", buffer.capacity());
 }
 
-/// A bound value: the number of its type, its format, and its bytes.
-pub fn parameter(data: &[u8]) {
-    let mut data = Bytes::copy_from_slice(data);
-    let (Ok(oid), Ok(format)) = (data.try_get_u32(), data.try_get_u8()) else { return };
-    let format = if format % 2 == 0 { Format::Text } else { Format::Binary };
-    // Wrong values are errors.
-    let _ = parameter::decode(Some(&data), oid, format);
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use bytes::Buf;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
     use super::*;
+    use crate::pgwire::encode::Format;
+    use crate::pgwire::parameter;
 
     const MUTATIONS: u64 = 20_000;
 
@@ -111,8 +107,17 @@ mod tests {
         fuzz("message", message);
     }
 
+    /// A bound value: the number of its type, its format, and its bytes.
+    fn value(data: &[u8]) {
+        let mut data = Bytes::copy_from_slice(data);
+        let (Ok(oid), Ok(format)) = (data.try_get_u32(), data.try_get_u8()) else { return };
+        let format = if format % 2 == 0 { Format::Text } else { Format::Binary };
+        // Wrong values are errors.
+        let _ = parameter::decode(Some(&data), oid, format);
+    }
+
     #[test]
     fn no_bound_values_panic() {
-        fuzz("parameter", parameter);
+        fuzz("parameter", value);
     }
 }

@@ -11,7 +11,7 @@ use henge_engine::session::error_from_datafusion;
 use henge_engine::{Error, Result};
 
 use super::encode::{Format, days_from_pg, micros_from_pg};
-use crate::pg_catalog::{array_oid, element_oid};
+use crate::pg_catalog::{JSONB, JSONB_VERSION, array_oid, element_oid};
 
 /// Names of types in `PREPARE name (…)`, and their numbers.
 const NAMES: &[(&str, u32)] = &[
@@ -27,6 +27,8 @@ const NAMES: &[(&str, u32)] = &[
     ("integer", 23),
     ("text", 25),
     ("oid", 26),
+    ("json", 114),
+    ("jsonb", JSONB),
     ("real", 700),
     ("float4", 700),
     ("float8", 701),
@@ -109,7 +111,7 @@ pub(super) fn from_text(text: &str, oid: u32) -> Result<ScalarValue> {
         17 => bytea(text).map(|bytes| ScalarValue::Binary(Some(bytes))).ok_or_else(invalid),
         1114 => parse(without_zone(text.trim())),
         1700 => numeric(text.trim()).ok_or_else(invalid),
-        25 | 1043 | 19 | 0 => Ok(ScalarValue::Utf8(Some(text.to_string()))),
+        25 | 1043 | 19 | 114 | JSONB | 0 => Ok(ScalarValue::Utf8(Some(text.to_string()))),
         oid => match element_oid(oid) {
             Some(element) => array_from_text(text, element).and_then(|items| items.ok_or_else(invalid)),
             None => parse(text.trim()),
@@ -233,6 +235,12 @@ fn from_binary(mut bytes: Bytes, oid: u32) -> Result<ScalarValue> {
         1184 => ScalarValue::TimestampMicrosecond(Some(micros_from_pg(bytes.get_i64())), Some("+00:00".into())),
         1186 => interval(&mut bytes).ok_or_else(wrong)?,
         1700 => binary_numeric(&mut bytes).ok_or_else(wrong)?,
+        JSONB => match bytes.split_first() {
+            Some((&JSONB_VERSION, text)) => {
+                ScalarValue::Utf8(Some(String::from_utf8(text.to_vec()).map_err(|_| wrong())?))
+            }
+            _ => return Err(wrong()),
+        },
         oid => match element_oid(oid) {
             Some(element) => array_from_binary(&mut bytes, element)?.ok_or_else(wrong)?,
             None => ScalarValue::Utf8(Some(String::from_utf8(bytes.to_vec()).map_err(|_| wrong())?)),

@@ -3,6 +3,8 @@
 //! Most have no effect here; they are kept so that a client reads back what it set. Those that do: `TimeZone`,
 //! `statement_timeout`. Settings of ours (`henge.*`, `datafusion.*`) are the session's.
 
+mod known;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,105 +13,9 @@ use std::time::Duration;
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
 
+use self::known::{Kind, REPORTED, SETTINGS};
 use super::encode::Zone;
-use crate::pg_catalog::{SERVER_VERSION, SERVER_VERSION_NUM, SettingRow, SettingsView};
-
-/// Name as PostgreSQL spells it, first value, and what a client may do with it.
-const SETTINGS: &[(&str, &str, Kind)] = &[
-    ("application_name", "", Kind::Reported),
-    ("array_nulls", "on", Kind::Free),
-    ("backslash_quote", "safe_encoding", Kind::Free),
-    ("block_size", "8192", Kind::Fixed),
-    ("bytea_output", "hex", Kind::Only(&["hex"])),
-    ("check_function_bodies", "on", Kind::Free),
-    ("client_encoding", "UTF8", Kind::Encoding),
-    ("client_min_messages", "notice", Kind::Free),
-    ("constraint_exclusion", "partition", Kind::Free),
-    ("cursor_tuple_fraction", "0.1", Kind::Free),
-    ("DateStyle", "ISO, MDY", Kind::Reported),
-    ("default_table_access_method", "heap", Kind::Free),
-    ("default_tablespace", "", Kind::Free),
-    ("default_toast_compression", "pglz", Kind::Free),
-    ("default_transaction_deferrable", "off", Kind::Free),
-    ("default_transaction_isolation", "read committed", Kind::Free),
-    ("default_transaction_read_only", "off", Kind::Reported),
-    ("enable_hashjoin", "on", Kind::Free),
-    ("enable_nestloop", "on", Kind::Free),
-    ("enable_seqscan", "on", Kind::Free),
-    ("escape_string_warning", "on", Kind::Free),
-    ("extra_float_digits", "1", Kind::Free),
-    ("force_parallel_mode", "off", Kind::Free),
-    ("geqo", "on", Kind::Free),
-    ("idle_in_transaction_session_timeout", "0", Kind::Free),
-    ("in_hot_standby", "off", Kind::Fixed),
-    ("integer_datetimes", "on", Kind::Fixed),
-    ("IntervalStyle", "postgres", Kind::Only(&["postgres"])),
-    ("is_superuser", "off", Kind::Fixed),
-    ("jit", "off", Kind::Free),
-    ("lc_collate", "C", Kind::Fixed),
-    ("lc_ctype", "C.UTF-8", Kind::Fixed),
-    ("lc_messages", "C", Kind::Free),
-    ("lc_monetary", "C", Kind::Free),
-    ("lc_numeric", "C", Kind::Free),
-    ("lc_time", "C", Kind::Free),
-    ("lock_timeout", "0", Kind::Free),
-    ("log_statement", "none", Kind::Free),
-    ("max_connections", "500", Kind::Fixed),
-    ("max_identifier_length", "63", Kind::Fixed),
-    ("max_index_keys", "32", Kind::Fixed),
-    ("max_prepared_transactions", "0", Kind::Fixed),
-    ("parallel_setup_cost", "1000", Kind::Free),
-    ("plan_cache_mode", "auto", Kind::Free),
-    ("quote_all_identifiers", "off", Kind::Free),
-    ("row_security", "on", Kind::Free),
-    ("search_path", "druid", Kind::Free),
-    ("seq_page_cost", "1", Kind::Free),
-    ("server_encoding", "UTF8", Kind::Fixed),
-    ("server_version", SERVER_VERSION, Kind::Fixed),
-    ("server_version_num", SERVER_VERSION_NUM, Kind::Fixed),
-    ("session_authorization", "henge", Kind::Fixed),
-    ("ssl", "off", Kind::Fixed),
-    ("standard_conforming_strings", "on", Kind::Only(&["on", "true", "1"])),
-    ("statement_timeout", "0", Kind::Duration),
-    ("synchronize_seqscans", "on", Kind::Free),
-    ("synchronous_commit", "on", Kind::Free),
-    ("temp_tablespaces", "", Kind::Free),
-    ("TimeZone", "UTC", Kind::Zone),
-    ("transaction_isolation", "read committed", Kind::Free),
-    ("transaction_read_only", "off", Kind::Free),
-    ("vacuum_cost_delay", "0", Kind::Free),
-    ("work_mem", "4MB", Kind::Free),
-    ("xmloption", "content", Kind::Free),
-];
-
-/// Settings whose value is told to the client at startup and whenever it changes.
-const REPORTED: &[&str] = &[
-    "application_name",
-    "client_encoding",
-    "DateStyle",
-    "default_transaction_read_only",
-    "in_hot_standby",
-    "integer_datetimes",
-    "IntervalStyle",
-    "is_superuser",
-    "server_encoding",
-    "server_version",
-    "session_authorization",
-    "standard_conforming_strings",
-    "TimeZone",
-];
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Free,
-    Reported,
-    Fixed,
-    /// These values are taken; anything else would change answers, which is not built.
-    Only(&'static [&'static str]),
-    Duration,
-    Encoding,
-    Zone,
-}
+use crate::pg_catalog::{SettingRow, SettingsView};
 
 /// A connection's settings. Clones are the same settings: the connection's, and what SQL functions ask and change.
 #[derive(Clone, Debug)]

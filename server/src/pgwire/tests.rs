@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use datafusion::catalog::{CatalogProvider, MemTable, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
-use futures::SinkExt;
+use futures::{SinkExt, TryStreamExt};
 use henge_catalog::SystemClock;
 use henge_catalog::store::UserRecord;
 use henge_engine::Result;
@@ -13,6 +13,8 @@ use henge_engine::model::Timestamp;
 use henge_engine::session::{Runtime, RuntimeOptions, SCHEMA, Session, SessionOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
@@ -420,12 +422,144 @@ async fn rows_are_copied_in_all_or_none() {
         ("copy edits from stdin", "2015-09-12\tA\n", "22P04"),
         ("copy edits from stdin", "\\N\tA\t1\n", "23502"),
         ("copy edits (page) from stdin", "", "23502"),
-        ("copy edits from stdin binary", "", "0A000"),
+        ("copy edits from stdin binary", "2015-09-12\tA\t1\n", "22P04"),
+        ("copy edits from stdin binary", "", "22P04"),
+        ("copy edits from stdin (format binary, header)", "", "42601"),
         ("copy nope from stdin", "", "42P01"),
         ("copy pg_class from stdin", "", "42809"),
     ] {
         assert_eq!(state(copy(sql, &[piece]).await), code, "{sql} {piece:?}");
     }
+}
+
+#[tokio::test]
+async fn rows_are_copied_in_in_binary() {
+    let client = connect().await;
+    let sink = client.copy_in("copy edits (__time, page, added) from stdin (format binary)").await.unwrap();
+    let writer = BinaryCopyInWriter::new(sink, &[Type::TIMESTAMP, Type::TEXT, Type::INT8]);
+    tokio::pin!(writer);
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(1_442_016_000_123);
+    writer.as_mut().write(&[&time, &"A", &1_i64]).await.unwrap();
+    writer.as_mut().write(&[&time, &Option::<&str>::None, &2_i64]).await.unwrap();
+    assert_eq!(writer.finish().await.unwrap(), 2);
+    // A number of another width is not taken for one.
+    let sink = client.copy_in("copy edits (__time, page, added) from stdin (format binary)").await.unwrap();
+    let writer = BinaryCopyInWriter::new(sink, &[Type::TIMESTAMP, Type::TEXT, Type::INT4]);
+    tokio::pin!(writer);
+    writer.as_mut().write(&[&time, &"A", &1_i32]).await.unwrap();
+    assert_eq!(state(writer.finish().await), "22P03");
+}
+
+#[tokio::test]
+async fn temporary_tables_are_copied_into_and_out_of() {
+    let client = connect().await;
+    client
+        .batch_execute(
+            "create temp table t (n int not null, b boolean, d date, at timestamp, z timestamptz, x numeric(10, 2), s text, f real, l text[])",
+        )
+        .await
+        .unwrap();
+    let copy = async |sql: &str, data: bytes::Bytes| {
+        let sink = client.copy_in::<_, bytes::Bytes>(sql).await?;
+        tokio::pin!(sink);
+        sink.as_mut().send(data).await?;
+        sink.finish().await
+    };
+    let line = "7\tt\t2015-09-12\t2015-09-12 01:02:03.5\t2015-09-12 00:00:00+00\t1.50\tx\\ty\t0.5\t{a,NULL}\n";
+    assert_eq!(copy("copy t from stdin", line.into()).await.unwrap(), 1);
+    // The others are null.
+    assert_eq!(copy("copy t (s, n) from stdin csv", "\"a,b\",8\n".into()).await.unwrap(), 1);
+    let binary: Vec<_> =
+        client.copy_out("copy t to stdout (format binary)").await.unwrap().try_collect().await.unwrap();
+    assert_eq!(copy("copy t from stdin (format binary)", binary.concat().into()).await.unwrap(), 2);
+    let out: Vec<_> =
+        client.copy_out("copy (select * from t order by n) to stdout").await.unwrap().try_collect().await.unwrap();
+    let nulls = "8\t\\N\t\\N\t\\N\t\\N\t\\N\ta,b\t\\N\t\\N\n";
+    assert_eq!(String::from_utf8(out.concat()).unwrap(), format!("{line}{line}{nulls}{nulls}"));
+    for (sql, data, code) in [
+        ("copy t from stdin csv", "x,,,,,,,,\n", "22P02"),
+        ("copy t (s) from stdin", "a\n", "23502"),
+        ("copy t (n, d) from stdin", "1\tsoon\n", "22P02"),
+    ] {
+        assert_eq!(state(copy(sql, data.into()).await), code, "{sql}");
+    }
+    assert_eq!(texts(&client.simple_query("select count(*) from t").await.unwrap()), ["4"]);
+}
+
+#[tokio::test]
+async fn whole_numbers_that_are_written_are_integers() {
+    let client = connect().await;
+    for (sql, types) in [
+        ("select 1, -1, 3000000000, 1 + 1, 'a'", vec![Type::INT4, Type::INT4, Type::INT8, Type::INT8, Type::TEXT]),
+        ("select case when added > 1 then 1 else 0 end, added from edits", vec![Type::INT4, Type::INT8]),
+        ("select x, x from (values (1), (2)) as t(x) order by 1", vec![Type::INT4, Type::INT4]),
+        ("select 1 union all select 2", vec![Type::INT4]),
+        ("select 1 union all select added from edits", vec![Type::INT8]),
+        ("select 1::bigint, count(*), $1::bigint", vec![Type::INT8, Type::INT8, Type::INT8]),
+    ] {
+        let statement = client.prepare(sql).await.unwrap();
+        let described: Vec<_> = statement.columns().iter().map(|column| column.type_().clone()).collect();
+        assert_eq!(described, types, "{sql}");
+    }
+    let row = client.query_one("select 1, -2147483648, 2147483648, $1::bigint", &[&7_i64]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (1, i32::MIN));
+    assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (2_147_483_648, 7));
+}
+
+#[tokio::test]
+async fn documents_are_json_to_clients() {
+    let client = connect().await;
+    let sql = "select '{\"a\":[1]}'::jsonb, '{}'::json, '{\"a\":1}'::jsonb -> 'a', '{\"a\":1}'::jsonb ->> 'a', $1::jsonb ->> 'k', pg_typeof('{}'::jsonb), '{}'::jsonb::text";
+    let statement = client.prepare(sql).await.unwrap();
+    let types: Vec<_> = statement.columns().iter().map(|column| column.type_().clone()).collect();
+    let text = Type::TEXT;
+    assert_eq!(types, [Type::JSONB, Type::JSON, Type::JSONB, text.clone(), text.clone(), text.clone(), text]);
+    assert_eq!(statement.params(), [Type::JSONB]);
+    let bound = Document(r#"{"k": "v"}"#.to_owned());
+    let row = client.query_one(&statement, &[&bound]).await.unwrap();
+    assert_eq!(row.get::<_, Document>(0).0, r#"{"a": [1]}"#);
+    let shown: Vec<&str> = (3..7).map(|at| row.get(at)).collect();
+    assert_eq!(shown, ["1", "v", "jsonb", "{}"]);
+    client.batch_execute("create temp table docs as select '{\"b\":1}'::jsonb as j").await.unwrap();
+    let statement = client.prepare("select j, j || '{\"c\":2}' from docs").await.unwrap();
+    assert!(statement.columns().iter().all(|column| *column.type_() == Type::JSONB));
+    let row = client.query_one(&statement, &[]).await.unwrap();
+    assert_eq!(row.get::<_, Document>(1).0, r#"{"b": 1, "c": 2}"#);
+    assert_eq!(state(client.simple_query("select '{'::jsonb").await), "22P02");
+    assert_eq!(state(client.simple_query("select '{}'::json = '{}'::json").await), "42883");
+}
+
+/// A `jsonb` as the protocol has it: a version and a text.
+#[derive(Debug)]
+struct Document(String);
+
+impl<'a> FromSql<'a> for Document {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let text = raw.strip_prefix(&[1]).ok_or("another version")?;
+        Ok(Self(String::from_utf8(text.to_vec())?))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::JSONB
+    }
+}
+
+impl ToSql for Document {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&[1]);
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::JSONB
+    }
+
+    to_sql_checked!();
 }
 
 #[tokio::test]

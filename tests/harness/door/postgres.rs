@@ -162,6 +162,8 @@ fn decode(pg_type: &Type, raw: &[u8]) -> Decoded {
             shown(Arc::new(TimestampMicrosecondArray::from(vec![micros(raw)?]).with_timezone("+00:00")))
         }
         Type::INTERVAL => interval(raw)?,
+        // The version of the format comes first.
+        Type::JSONB => String::from_utf8(raw.strip_prefix(&[1]).ok_or("another version of jsonb")?.to_vec())?,
         _ => match pg_type.kind() {
             tokio_postgres::types::Kind::Array(item) => array(item, raw)?,
             _ => String::from_utf8(raw.to_vec())?,

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::function::json::operator;
 
 /// The other words for an expression, if it needs them.
 pub(super) fn said(expr: &mut Expr) -> Result<Option<Expr>> {
@@ -46,6 +47,10 @@ pub(super) fn said(expr: &mut Expr) -> Result<Option<Expr>> {
         }
         Expr::BinaryOp { left, op: BinaryOperator::Divide, right } if is_interval(left) => {
             Some(call("interval_times", vec![take(left), inverse(take(right))]))
+        }
+        Expr::Cast { expr, data_type, .. } => json_cast(data_type).map(|name| call(name, vec![take(expr)])),
+        Expr::TypedString(typed) => {
+            json_cast(&typed.data_type).map(|name| call(name, vec![Expr::Value(typed.value.clone())]))
         }
         Expr::Value(value) => match &value.value {
             Value::UnicodeStringLiteral(text) => Some(Expr::value(Value::SingleQuotedString(text.clone()))),
@@ -101,7 +106,24 @@ fn of_function(function: &mut Function) -> Result<Option<Expr>> {
                 return Ok(Some(call("regexp_substr_group", vec![text.clone(), pattern.clone()])));
             }
         }
-        "regexp_matches" | "regexp_split_to_table" | "string_to_table" | "json_each" | "jsonb_each" => {
+        "json_agg" => return Ok(Some(collected(function, operator::LIST, "to_json"))),
+        "jsonb_agg" => return Ok(Some(collected(function, operator::LISTB, "to_jsonb"))),
+        "row_to_json"
+        | "json_object_agg"
+        | "jsonb_object_agg"
+        | "jsonb_set"
+        | "jsonb_insert"
+        | "json_populate_record" => {
+            let message = format!("`{name}` is not supported; see `json_build_object`, `json_agg` and `||`");
+            return Err(Error::unsupported(message).with_sqlstate("0A000"));
+        }
+        "regexp_matches"
+        | "regexp_split_to_table"
+        | "string_to_table"
+        | "json_each"
+        | "jsonb_each"
+        | "json_each_text"
+        | "jsonb_each_text" => {
             let message = format!(
                 "`{name}` gives many rows for one, which is not supported; use `regexp_match`, \
                                    `regexp_split_to_array` or `UNNEST`"
@@ -111,6 +133,36 @@ fn of_function(function: &mut Function) -> Result<Option<Expr>> {
         _ => {}
     }
     Ok(None)
+}
+
+/// The function that checks a document of such a type.
+fn json_cast(data_type: &DataType) -> Option<&'static str> {
+    match data_type {
+        DataType::JSON => Some(operator::JSON),
+        DataType::JSONB => Some(operator::JSONB),
+        _ => None,
+    }
+}
+
+/// `json_agg(x ORDER BY y)` is a list of documents, `array_agg(to_json(x) ORDER BY y)`, as one.
+fn collected(function: &mut Function, list: &str, each: &str) -> Expr {
+    rename(function, "array_agg");
+    if let FunctionArguments::List(arguments) = &mut function.args {
+        for argument in &mut arguments.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+                *expr = call(each, vec![take(expr)]);
+            }
+        }
+    }
+    let all = std::mem::replace(function, empty_call());
+    call(list, vec![Expr::Function(all)])
+}
+
+fn empty_call() -> Function {
+    match call("null", Vec::new()) {
+        Expr::Function(function) => function,
+        _ => unreachable!("`call` makes a function"),
+    }
 }
 
 fn rename(function: &mut Function, name: &str) {

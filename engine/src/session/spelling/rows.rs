@@ -14,9 +14,15 @@ const SETS: &[(&str, &str)] = &[
     ("regexp_matches", "henge_regexp_matches"),
     ("regexp_split_to_table", "regexp_split_to_array"),
     ("string_to_table", "string_to_array"),
+    ("json_object_keys", "henge_json_object_keys"),
+    ("json_array_elements", "henge_json_array_elements"),
+    ("json_array_elements_text", "henge_json_array_elements_text"),
+    ("jsonb_object_keys", "henge_jsonb_object_keys"),
+    ("jsonb_array_elements", "henge_jsonb_array_elements"),
+    ("jsonb_array_elements_text", "henge_jsonb_array_elements_text"),
 ];
 
-fn name_of(name: &ObjectName) -> String {
+pub(super) fn name_of(name: &ObjectName) -> String {
     name.0.last().and_then(ObjectNamePart::as_ident).map(|ident| ident.value.to_lowercase()).unwrap_or_default()
 }
 

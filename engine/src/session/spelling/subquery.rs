@@ -6,20 +6,53 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor,
-    VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident,
+    OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, UnaryOperator, Value, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 
-use super::{call, take};
+use super::{call, rows, take};
 
 /// Rewrites those of an item of a select list, but not those of its subqueries, which are conditions there.
-pub(super) fn in_list(item: &mut SelectItem) {
+pub(super) fn in_list(item: &mut SelectItem, state: &SessionState) {
     let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { return };
     // Never breaks.
-    let _ = VisitMut::visit(expr, &mut Values { depth: 0 });
+    let _ = VisitMut::visit(expr, &mut Values { depth: 0, state });
+}
+
+/// Rewrites those within a `CASE` of a condition: they are values there too.
+pub(super) fn in_cases(condition: &mut Expr, state: &SessionState) {
+    // Never breaks.
+    let _ = VisitMut::visit(condition, &mut Cases { depth: 0, state });
+}
+
+struct Cases<'a> {
+    depth: usize,
+    state: &'a SessionState,
+}
+
+impl VisitorMut for Cases<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Case { .. } if self.depth == 0 => VisitMut::visit(expr, &mut Values { depth: 0, state: self.state }),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 /// `SELECT a AS x FROM t ORDER BY b IN (SELECT …)` is `SELECT x FROM (SELECT a AS x, b IN (SELECT …) AS o FROM t) ORDER BY o`: the
@@ -76,11 +109,13 @@ fn tests(expr: &Expr) -> bool {
     expr.visit(&mut Finder).is_break()
 }
 
-struct Values {
+struct Values<'a> {
     depth: usize,
+    /// Says which functions give one value for one row.
+    state: &'a SessionState,
 }
 
-impl VisitorMut for Values {
+impl VisitorMut for Values<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
@@ -95,7 +130,7 @@ impl VisitorMut for Values {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if self.depth == 0
-            && let Some(value) = value_of(expr)
+            && let Some(value) = value_of(expr, self.state)
         {
             *expr = value;
         }
@@ -103,11 +138,11 @@ impl VisitorMut for Values {
     }
 }
 
-fn value_of(expr: &Expr) -> Option<Expr> {
+fn value_of(expr: &Expr, state: &SessionState) -> Option<Expr> {
     match expr {
-        Expr::Exists { subquery, negated } => exists(subquery, None, *negated),
+        Expr::Exists { subquery, negated } => exists(subquery, None, *negated, state),
         Expr::InSubquery { expr, subquery, negated } => {
-            let is_in = contained(expr, subquery)?;
+            let is_in = contained(expr, subquery, state)?;
             Some(if *negated {
                 Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(is_in))) }
             } else {
@@ -119,10 +154,10 @@ fn value_of(expr: &Expr) -> Option<Expr> {
 }
 
 /// Whether the query gives a row of which `condition` holds too; `None` of a query that is more than a filter.
-fn exists(query: &Query, condition: Option<Expr>, negated: bool) -> Option<Expr> {
+fn exists(query: &Query, condition: Option<Expr>, negated: bool, state: &SessionState) -> Option<Expr> {
     let mut query = query.clone();
     query.order_by = None;
-    let select = plain(&mut query)?;
+    let select = plain(&mut query, state)?;
     if let Some(condition) = condition {
         let both = match select.selection.take() {
             Some(before) => and(Expr::Nested(Box::new(before)), condition),
@@ -145,15 +180,18 @@ fn exists(query: &Query, condition: Option<Expr>, negated: bool) -> Option<Expr>
     Some(Expr::Subquery(Box::new(query)))
 }
 
-fn contained(expr: &Expr, query: &Query) -> Option<Expr> {
+fn contained(expr: &Expr, query: &Query, state: &SessionState) -> Option<Expr> {
     let mut given = query.clone();
-    let select = plain(&mut given)?;
+    let select = plain(&mut given, state)?;
     let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
         select.projection.as_mut_slice()
     else {
         return None;
     };
     let item = take(item);
+    if select.from.iter().all(is_of_functions) {
+        return Some(in_few(expr, query, item));
+    }
     let equal = Expr::BinaryOp {
         left: Box::new(Expr::Nested(Box::new(item.clone()))),
         op: BinaryOperator::Eq,
@@ -167,36 +205,82 @@ fn contained(expr: &Expr, query: &Query) -> Option<Expr> {
         end_token: AttachedToken::empty(),
         operand: None,
         conditions: vec![
-            when(exists(query, Some(equal), false)?, Expr::value(Value::Boolean(true))),
-            when(exists(query, Some(is_null(item)), false)?, null()),
-            when(and(is_null(expr.clone()), exists(query, None, false)?), null()),
+            when(exists(query, Some(equal), false, state)?, Expr::value(Value::Boolean(true))),
+            when(exists(query, Some(is_null(item)), false, state)?, null()),
+            when(and(is_null(expr.clone()), exists(query, None, false, state)?), null()),
         ],
         else_result: Some(Box::new(Expr::value(Value::Boolean(false)))),
     })
 }
 
+/// Whether all rows of a `FROM` are made by functions: there are few of them, and none of the outer query's.
+fn is_of_functions(from: &TableWithJoins) -> bool {
+    matches!(from.relation, TableFactor::Table { args: Some(_), .. }) && from.joins.is_empty()
+}
+
+/// Whether something is among the few items of a query that asks for nothing around it: by a list of them.
+fn in_few(expr: &Expr, query: &Query, item: Expr) -> Expr {
+    let of = |value: Expr| {
+        let mut query = query.clone();
+        query.order_by = None;
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            (select.projection, select.distinct) = (vec![SelectItem::UnnamedExpr(value)], None);
+        }
+        Expr::Subquery(Box::new(query))
+    };
+    let list = of(call("array_agg", vec![item.clone()]));
+    let nulls = of(call("bool_or", vec![Expr::IsNull(Box::new(Expr::Nested(Box::new(item))))]));
+    let when = |condition: Expr, result: Value| CaseWhen { condition, result: Expr::value(result) };
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![
+            when(Expr::IsNull(Box::new(list.clone())), Value::Boolean(false)),
+            when(Expr::IsNull(Box::new(Expr::Nested(Box::new(expr.clone())))), Value::Null),
+            when(call("array_has", vec![list, expr.clone()]), Value::Boolean(true)),
+            when(nulls, Value::Null),
+        ],
+        else_result: Some(Box::new(Expr::value(Value::Boolean(false)))),
+    }
+}
+
 /// The SELECT of a query that gives a row for each that its condition lets through.
-fn plain(query: &mut Query) -> Option<&mut Select> {
+fn plain<'a>(query: &'a mut Query, state: &SessionState) -> Option<&'a mut Select> {
     if query.with.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
         return None;
     }
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
     let ungrouped = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
     let is_plain = ungrouped && select.having.is_none() && !select.from.is_empty() && select.qualify.is_none();
-    (is_plain && !select.projection.iter().any(may_aggregate)).then_some(select)
+    (is_plain && !select.projection.iter().any(|item| may_aggregate(item, state))).then_some(select)
 }
 
-/// Whether an item calls a function: it might be an aggregate, which gives a row in any case, or one that gives many.
-fn may_aggregate(item: &SelectItem) -> bool {
-    struct Calls;
-    impl Visitor for Calls {
+/// Whether an item calls a function that is not known to give a value for a row: an aggregate gives a row in any case, others
+/// give many.
+fn may_aggregate(item: &SelectItem, state: &SessionState) -> bool {
+    struct Calls<'a>(&'a SessionState);
+    impl Visitor for Calls<'_> {
         type Break = ();
 
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if matches!(expr, Expr::Function(_)) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            match expr {
+                Expr::Function(function) if !gives_a_value(function, self.0) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
         }
     }
-    item.visit(&mut Calls).is_break()
+    item.visit(&mut Calls(state)).is_break()
+}
+
+fn gives_a_value(function: &Function, state: &SessionState) -> bool {
+    let name = rows::name_of(&function.name);
+    let is_scalar = state.scalar_functions().contains_key(&name) && !state.table_functions().contains_key(&name);
+    // `user` and its like, written without brackets.
+    if matches!(function.args, FunctionArguments::None) {
+        return true;
+    }
+    function.over.is_none() && is_scalar && !rows::is_set(function) && name != "unnest"
 }
 
 fn and(left: Expr, right: Expr) -> Expr {

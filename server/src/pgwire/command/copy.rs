@@ -80,6 +80,9 @@ fn copy_options(reader: &mut Reader<'_>, query: String) -> Result<Command> {
             }
         }
     }
+    if copy.format == CopyFormat::Binary && (copy.header || copy.delimiter != 0 || null.is_some()) {
+        return Err(Error::invalid_input("COPY in binary has no HEADER, DELIMITER or NULL").with_sqlstate("42601"));
+    }
     let csv = copy.format == CopyFormat::Csv;
     if copy.delimiter == 0 {
         copy.delimiter = if csv { b',' } else { b'\t' };

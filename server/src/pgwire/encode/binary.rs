@@ -7,6 +7,7 @@ use henge_engine::{Error, Result};
 use super::number::put_numeric_binary;
 use super::temporal::{Zone, put_date_binary, put_interval_binary, put_timestamp_binary};
 use super::{Values, array, text};
+use crate::pg_catalog::{JSONB, JSONB_VERSION};
 
 /// Appends value `row`, which is not null, in the binary form of type `oid`.
 pub(super) fn put(values: &Values<'_>, row: usize, oid: u32, out: &mut BytesMut) -> Result<()> {
@@ -36,7 +37,12 @@ pub(super) fn put(values: &Values<'_>, row: usize, oid: u32, out: &mut BytesMut)
         Values::Interval(spans) => put_interval_binary(spans.get(row), out),
         Values::List(_, items) => array::put_binary(items, row, out)?,
         Values::Owned(array) => put(&Values::of(array)?, row, oid, out)?,
-        Values::Utf8(_) | Values::LargeUtf8(_) | Values::Utf8View(_) => text::put(values, row, &Zone::Utc, out)?,
+        Values::Utf8(_) | Values::LargeUtf8(_) | Values::Utf8View(_) => {
+            if oid == JSONB {
+                out.put_u8(JSONB_VERSION);
+            }
+            text::put(values, row, &Zone::Utc, out)?;
+        }
     }
     Ok(())
 }
