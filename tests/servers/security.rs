@@ -44,7 +44,8 @@ fn encrypted() -> Result<Completion, Failed> {
     ensure(historical.ask("/status", None)?.1["segments"] == 0, || "it was given segments".to_owned())?;
     cluster.sum_is(60)?;
 
-    let refused = run(henge(&["server", "--role", "broker", "--cluster-tls-ca", "x"]))?.failed_with(2)?;
+    let refused = run(henge(&["server", "--role", "broker", "--metadata", "sqlite:///x", "--cluster-tls-ca", "x"]))?
+        .failed_with(2)?;
     contains(&refused, &["--cluster-tls-cert"])?;
     Ok(Completion::Completed)
 }

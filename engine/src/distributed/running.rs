@@ -125,7 +125,9 @@ impl RunningQueries {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.lock().values().filter(|query| query.strong_count() > 0).count()
+        // What a canceled one still holds is let go of later; it does nothing any more.
+        let goes_on = |query: &&Weak<RunningQuery>| query.upgrade().is_some_and(|query| !query.cancel.is_canceled());
+        self.0.lock().values().filter(goes_on).count()
     }
 }
 

@@ -182,6 +182,8 @@ impl Inner {
     /// Asks a historical, again and again, what it serves.
     async fn follow(self: Arc<Self>, server: ServerRecord) {
         let name = server.name.clone();
+        // Also one that never answered is told of: its certificate or secret may be another cluster's.
+        let mut was_told = false;
         loop {
             let known = self.inventory.read().position(&name);
             let answered = self.peers.feed(&server, &known).await;
@@ -189,12 +191,16 @@ impl Inner {
             match answered {
                 Ok(page) => self.apply(page),
                 Err(error) => {
-                    if self.inventory.write().broke(&name) {
+                    let is_news = self.inventory.write().broke(&name);
+                    if is_news || !was_told {
                         tracing::warn!(%error, "a historical does not answer");
+                    }
+                    if is_news {
                         self.tell();
                     }
                 }
             }
+            was_told = !is_well;
             if let Some(follower) = self.following.lock().get_mut(&name) {
                 follower.was_asked = true;
             }
