@@ -24,7 +24,7 @@ use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
 use pgwire::api::auth::sasl::scram::ScramSecret;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use token::{LOCAL_USER, Token};
 pub(crate) use verifier::{check_password, make as make_verifier, same};
@@ -46,12 +46,25 @@ pub struct Auth {
     trusts: bool,
     token: Token,
     known: Mutex<HashSet<[u8; 32]>>,
-    /// As they were when last read, and when that was. Held while they are read: of many who come at once, one reads.
-    last: tokio::sync::Mutex<Option<(Instant, Arc<[UserRecord]>)>>,
+    /// Held while they are read: of many who come at once, one reads.
+    last: tokio::sync::Mutex<Option<Last>>,
+}
+
+/// The users as they were when last read.
+#[derive(Debug)]
+struct Last {
+    /// When they were asked for last.
+    asked: Instant,
+    users: Arc<[UserRecord]>,
+    /// The question was not answered.
+    is_away: bool,
 }
 
 /// How long users are as they were last read: many connections at once are one question for the metadata database.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long whoever enters waits for a metadata database that does not answer, where the users are known from before.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// SQLSTATE of [`no_users`].
 pub(crate) const NO_USERS: &str = "28000";
@@ -78,24 +91,27 @@ impl Auth {
     /// that is away closes no door. That there are none is asked again every time, since it lets everybody in.
     async fn all(&self) -> Result<Arc<[UserRecord]>> {
         let mut last = self.last.lock().await;
-        if let Some((read, users)) = last.as_ref()
-            && read.elapsed() < FRESH
-            && !users.is_empty()
+        if let Some(last) = last.as_ref()
+            && last.asked.elapsed() < FRESH
+            && (last.is_away || !last.users.is_empty())
         {
-            return Ok(Arc::clone(users));
+            return Ok(Arc::clone(&last.users));
         }
-        match self.users.all().await {
-            Ok(users) => Ok(Arc::clone(&last.insert((Instant::now(), users.into())).1)),
-            Err(error) if error.is_retryable() => match last.as_mut() {
-                // Nor does everybody wait for it in turn.
-                Some((read, users)) => {
-                    *read = Instant::now();
-                    Ok(Arc::clone(users))
-                }
-                None => Err(error),
-            },
-            Err(error) => Err(error),
+        let Some(known) = last.as_mut() else {
+            let users: Arc<[UserRecord]> = self.users.all().await?.into();
+            *last = Some(Last { asked: Instant::now(), users: Arc::clone(&users), is_away: false });
+            return Ok(users);
+        };
+        match timeout(PATIENCE, self.users.all()).await {
+            Ok(Ok(users)) => *known = Last { asked: Instant::now(), users: users.into(), is_away: false },
+            Ok(Err(error)) if !error.is_retryable() => return Err(error),
+            // Nor does everybody wait for it in turn.
+            Ok(Err(_)) | Err(_) => {
+                known.asked = Instant::now();
+                known.is_away = true;
+            }
         }
+        Ok(Arc::clone(&known.users))
     }
 
     /// The names of all users.
@@ -246,10 +262,37 @@ mod tests {
             assert!(matches!(auth.entry("amy").await, Ok(Entry::Password(_))));
         }
         assert_eq!(users.0.load(std::sync::atomic::Ordering::SeqCst), 1);
-        if let Some((read, _)) = auth.last.lock().await.as_mut() {
-            *read -= FRESH;
+        if let Some(last) = auth.last.lock().await.as_mut() {
+            last.asked -= FRESH;
         }
         assert!(!auth.is_open().await.unwrap());
+        assert_eq!(users.0.load(std::sync::atomic::Ordering::SeqCst), 2);
+    }
+
+    /// Answers once, that there are none, and never again.
+    #[derive(Debug, Default)]
+    struct Silent(std::sync::atomic::AtomicUsize);
+
+    #[async_trait]
+    impl Users for Silent {
+        async fn all(&self) -> Result<Vec<UserRecord>> {
+            match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Ok(Vec::new()),
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_delays_who_enters_once_a_second_and_shortly() {
+        let users = Arc::new(Silent::default());
+        let auth = Auth::new(Arc::clone(&users) as _, true).unwrap();
+        assert!(auth.is_open().await.unwrap());
+        let begun = Instant::now();
+        for _ in 0..100 {
+            assert!(auth.is_open().await.unwrap());
+        }
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < FRESH);
         assert_eq!(users.0.load(std::sync::atomic::Ordering::SeqCst), 2);
     }
 

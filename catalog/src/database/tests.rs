@@ -231,7 +231,9 @@ async fn columns_whose_type_changed_answer_in_the_wider_type() -> Result<()> {
     let sum = database.sql("SELECT SUM(added) FROM wiki").await?;
     assert_eq!(sum[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0), 7.5);
     assert_eq!(number(&database, "SELECT COUNT(*) FROM wiki WHERE page IN ('A', '7')").await?, 3);
-    assert_eq!(number(&database, "SELECT COUNT(tags) FROM wiki").await?, 1);
+    // Lists are never null: rows of the older segment have empty ones.
+    assert_eq!(number(&database, "SELECT COUNT(*) FROM wiki WHERE cardinality(tags) > 0").await?, 1);
+    assert_eq!(number(&database, "SELECT COUNT(tags) FROM wiki").await?, 4);
     Ok(())
 }
 

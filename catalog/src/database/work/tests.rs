@@ -126,10 +126,10 @@ async fn a_task_whose_server_died_is_begun_again_and_the_dead_write_nothing() {
     // What the dead one had put into deep storage.
     let store = MetadataUrl::Sqlite(place.dir.path().join("metadata.sqlite")).open().await.unwrap();
     store.act_under(Some(dead));
-    let left = place.dir.path().join("deep/left");
+    let left = place.dir.path().join("deep/left.henge");
     std::fs::create_dir_all(left.parent().unwrap()).unwrap();
     std::fs::write(&left, "half a segment").unwrap();
-    let load_spec = henge_engine::storage::LoadSpec::Local { path: left.display().to_string() };
+    let load_spec = henge_engine::storage::LoadSpec::Local { path: "left.henge".to_owned() };
     store.intend_pushes("t", &[load_spec]).await.unwrap();
     // A leader that starts meanwhile leaves it alone: whoever takes the task removes it.
     leader.close().await;
@@ -138,8 +138,8 @@ async fn a_task_whose_server_died_is_begun_again_and_the_dead_write_nothing() {
 
     assert_eq!(worker.work("w").await.unwrap().as_deref(), Some("t"));
     assert_eq!(status(&leader, "t").await.0, TaskStatus::Success);
-    assert_eq!(place.num_files(), 1, "its own segment");
     assert!(!left.exists());
+    assert_eq!(place.num_files(), 1, "its own segment");
     let late = store.note_progress("t", "{}").await.unwrap_err();
     assert!(late.to_string().contains("taken over"), "{late}");
     worker.close().await;

@@ -1,0 +1,1 @@
+../../../engine/src/widened.rs
