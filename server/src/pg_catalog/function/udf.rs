@@ -27,12 +27,7 @@ pub(super) fn numbered(
     returns: DataType,
     answer: impl Fn(i64) -> ScalarValue + Send + Sync + 'static,
 ) -> ScalarUDF {
-    let null = ScalarValue::try_from(&returns).unwrap_or(ScalarValue::Null);
-    CatalogFunction::new(name, returns.clone(), move |arguments, rows| {
-        let numbers = numbers(arguments, 0, rows)?;
-        each(&returns, numbers.iter().map(|number| number.map_or_else(|| null.clone(), &answer)))
-    })
-    .into()
+    of_numbers(name, returns, answer).into()
 }
 
 /// The same, of a function that does something, so that it is called for every row and no more.
@@ -41,13 +36,19 @@ pub(super) fn numbered_volatile(
     returns: DataType,
     answer: impl Fn(i64) -> ScalarValue + Send + Sync + 'static,
 ) -> ScalarUDF {
+    of_numbers(name, returns, answer).volatile().into()
+}
+
+fn of_numbers(
+    name: &str,
+    returns: DataType,
+    answer: impl Fn(i64) -> ScalarValue + Send + Sync + 'static,
+) -> CatalogFunction {
     let null = ScalarValue::try_from(&returns).unwrap_or(ScalarValue::Null);
     CatalogFunction::new(name, returns.clone(), move |arguments, rows| {
         let numbers = numbers(arguments, 0, rows)?;
         each(&returns, numbers.iter().map(|number| number.map_or_else(|| null.clone(), &answer)))
     })
-    .volatile()
-    .into()
 }
 
 /// Answers each text of the first argument; null for null.
