@@ -5,7 +5,8 @@
 //! transaction of a store that acts under a lease holds the lease's row, so that a process that was stopped, lost its
 //! lease and goes on cannot commit anything.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use henge_engine::{Error, Result};
 
@@ -18,6 +19,10 @@ pub const COORDINATOR: &str = "coordinator/0";
 pub const TTL: Duration = Duration::from_secs(15);
 /// It is renewed this often.
 pub const RENEWAL: Duration = Duration::from_secs(5);
+/// A holder stops to act this long before its lease runs out, so that slow clocks do no harm.
+const MARGIN: Duration = Duration::from_secs(3);
+/// A renewal that failed is tried again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Whoever wants a lease that another holds looks again after this long.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -53,6 +58,43 @@ pub async fn keep(store: &dyn MetadataStore, lease: &Lease) -> Result<Option<Lea
     }
 }
 
+/// Keeps a lease for as long as it can be kept.
+#[derive(Debug)]
+pub struct Renewal {
+    store: Arc<dyn MetadataStore>,
+    lease: Lease,
+    good_until: Instant,
+    pause: Duration,
+}
+
+impl Renewal {
+    /// Of a lease that was asked for, or renewed, at a moment.
+    pub fn new(store: Arc<dyn MetadataStore>, lease: Lease, asked: Instant) -> Self {
+        Self { store, lease, good_until: asked + TTL - MARGIN, pause: RENEWAL }
+    }
+
+    /// Waits until it is time, and renews the lease. Returns whether it may be acted under still: not once another has
+    /// it, or if it cannot be told for so long that another may.
+    pub async fn next(&mut self) -> bool {
+        let left = self.good_until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        tokio::time::sleep(self.pause.min(left)).await;
+        let asked = Instant::now();
+        match tokio::time::timeout(left.max(AGAIN), self.store.renew_lease(&self.lease, TTL)).await {
+            Ok(Ok(true)) => (self.good_until, self.pause) = (asked + TTL - MARGIN, RENEWAL),
+            Ok(Ok(false)) => return false,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, role = self.lease.role, "a lease is not renewed");
+                self.pause = AGAIN;
+            }
+            Err(_) => self.pause = AGAIN,
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +112,24 @@ mod tests {
         let second = take(&store, "r", "b").await?;
         assert_eq!(keep(&store, &anew).await?, None);
         assert!(second.epoch > anew.epoch);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_not_acted_under_once_another_has_it_or_too_late() -> Result<()> {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::new());
+        let lease = take(store.as_ref(), "r", "a").await?;
+        let now = Instant::now();
+        let mut kept = Renewal { pause: Duration::ZERO, ..Renewal::new(Arc::clone(&store), lease.clone(), now) };
+        assert!(kept.next().await);
+        assert!(kept.good_until >= now + TTL - MARGIN && kept.pause == RENEWAL);
+        let mut late = Renewal::new(Arc::clone(&store), lease.clone(), now);
+        late.good_until = now;
+        assert!(!late.next().await);
+        store.release_lease(&lease).await?;
+        take(store.as_ref(), "r", "b").await?;
+        kept.pause = Duration::ZERO;
+        assert!(!kept.next().await);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use henge_engine::ingest::{self, Cancellation, IngestionSpec, Progress};
 use henge_engine::{Error, Result};
@@ -17,15 +17,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{CompactionReport, CompactionSpec, Database, IngestRun, Inner, Mode};
-use crate::lease;
+use crate::lease::{self, Renewal};
 use crate::store::{Lease, LeaseOutcome, MetadataStore, TaskRecord, TaskStatus};
 
 /// A task is begun so often at most. Whoever ran it was killed each time: it may well be the task that does it.
 const ATTEMPTS: u64 = 5;
-/// Who holds the lease of a task stops to work this long before it runs out.
-const MARGIN: Duration = Duration::from_secs(3);
-/// A renewal that failed is tried again after this long.
-const AGAIN: Duration = Duration::from_secs(1);
 /// What a task may be called, in bytes: its lease, and its publications, are named after it.
 const MAX_ID_BYTES: usize = 200;
 
@@ -274,20 +270,8 @@ struct Keeping {
 
 impl Keeping {
     async fn keep(self, asked: Instant) {
-        let mut good_until = asked + lease::TTL - MARGIN;
-        let mut pause = lease::RENEWAL;
-        loop {
-            let left = good_until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            tokio::time::sleep(pause.min(left)).await;
-            let asked = Instant::now();
-            match tokio::time::timeout(left.max(AGAIN), self.store.renew_lease(&self.lease, lease::TTL)).await {
-                Ok(Ok(true)) => (good_until, pause) = (asked + lease::TTL - MARGIN, lease::RENEWAL),
-                Ok(Ok(false)) => break,
-                Ok(Err(_)) | Err(_) => pause = AGAIN,
-            }
+        let mut renewal = Renewal::new(Arc::clone(&self.store), self.lease, asked);
+        while renewal.next().await {
             if let Err(error) = self.store.note_progress(&self.task, &self.progress.to_json()).await {
                 tracing::debug!(%error, "how far a task is cannot be said");
             }

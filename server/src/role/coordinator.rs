@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use henge_catalog::database::Opening;
-use henge_catalog::lease::{self, COORDINATOR};
+use henge_catalog::lease::{self, COORDINATOR, Renewal};
 use henge_catalog::store::{Lease, LeaseOutcome, MetadataStore};
 use henge_catalog::{Database, DatabaseBuilder};
 use henge_engine::{Error, Result};
@@ -18,8 +18,6 @@ use crate::http::{Api, Node};
 
 /// How often a coordinator that does not lead looks whether it can.
 const LOOK: Duration = Duration::from_secs(1);
-/// A holder stops to act this long before its lease runs out, so that slow clocks do no harm.
-const MARGIN: Duration = Duration::from_secs(3);
 
 /// What a coordinator is made of.
 pub(super) struct Parts {
@@ -63,7 +61,7 @@ async fn lead(parts: &Parts, lease: Lease, asked: Instant) -> Result<()> {
     tracing::warn!(epoch = lease.epoch, "this coordinator leads");
     let lost = parts.shutdown.child_token();
     let mut renewing = tokio::task::JoinSet::new();
-    renewing.spawn(renew(Arc::clone(&parts.store), lease.clone(), asked, lost.clone()));
+    renewing.spawn(renew(Renewal::new(Arc::clone(&parts.store), lease.clone(), asked), lost.clone()));
     let database = match (parts.builder)().lead(lease.clone()).try_open().await? {
         Opening::Opened(database) => database,
         Opening::Held(holder) => {
@@ -96,26 +94,8 @@ fn api(parts: &Parts, database: &Database, coordinator: &Coordinator) -> Result<
     Ok(Api::of_coordinator(database.clone(), parts.queries.clone(), auth, coordinator.clone()))
 }
 
-/// Renews a lease until it is lost; then, or if it cannot be told, nobody acts under it any more.
-async fn renew(store: Arc<dyn MetadataStore>, lease: Lease, asked: Instant, lost: CancellationToken) {
-    let mut good_until = asked + lease::TTL - MARGIN;
-    let mut pause = lease::RENEWAL;
-    loop {
-        let left = good_until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        tokio::time::sleep(pause.min(left)).await;
-        let asked = Instant::now();
-        match tokio::time::timeout(left.max(LOOK), store.renew_lease(&lease, lease::TTL)).await {
-            Ok(Ok(true)) => (good_until, pause) = (asked + lease::TTL - MARGIN, lease::RENEWAL),
-            Ok(Ok(false)) => break,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the lease is not renewed");
-                pause = LOOK;
-            }
-            Err(_) => pause = LOOK,
-        }
-    }
+/// Renews a lease until it is lost; then nobody acts under it any more.
+async fn renew(mut renewal: Renewal, lost: CancellationToken) {
+    while renewal.next().await {}
     lost.cancel();
 }

@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use henge_engine::ingest::SimpleIngestion;
 use henge_engine::storage::DeepStorageUrl;
 
 use super::*;
 use crate::lease::COORDINATOR;
 use crate::store::{MetadataUrl, Standing};
+use crate::{Clock, SystemClock};
 
 const DAY: &str = r#"{"time":"2013-08-01T01:00:00Z","page":"A","added":1}
 {"time":"2013-08-01T02:00:00Z","page":"B","added":2}
@@ -103,7 +106,10 @@ async fn tasks_of_one_data_source_wait_for_one_another_and_others_do_not() {
     for (id, data_source) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
         leader.hand_in(id, &place.spec(data_source)).await.unwrap();
         // Tasks are told apart by the millisecond in which they came.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        let came = leader.task(id).await.unwrap().unwrap().created;
+        while SystemClock.now() <= came {
+            tokio::task::yield_now().await;
+        }
     }
     let role = TaskRecord::lease_role("a1");
     leader.store().acquire_lease(&role, "another", Duration::from_secs(60)).await.unwrap();
