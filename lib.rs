@@ -37,7 +37,7 @@ pub use datafusion;
 pub use henge_catalog::database::{Existing, Holder, IngestRun, KillReport, Opening};
 pub use henge_catalog::{Clock, Database, DatabaseBuilder, SystemClock};
 pub use henge_engine::error::{Category, Persona};
-pub use henge_engine::session::{STACK_BYTES, Session, SessionOptions, SqlDialect};
+pub use henge_engine::session::{QueryLimits, STACK_BYTES, Session, SessionOptions, SqlDialect};
 pub use henge_engine::{Error, Result, ingest, install, model, segment, storage, table};
 
 /// Rows that are pushed to a [`Database`]: durable when acknowledged, seen at once, handed off later.

@@ -8,6 +8,7 @@
 //! the planner, but for tables and views of the session itself. Every name that reaches the planner is spelled as its column, table or alias is. What may be set is
 //! set for one session only.
 
+mod admission;
 mod bind;
 mod cancel;
 #[cfg(feature = "distributed")]
@@ -60,6 +61,8 @@ use parking_lot::Mutex;
 
 pub use datafusion::sql::sqlparser::ast::Statement;
 
+pub use self::admission::QueryLimits;
+use self::admission::{Admission, Admitted};
 use self::cancel::Canceling;
 pub use self::depth::STACK_BYTES;
 pub use self::error::error_from_datafusion;
@@ -118,12 +121,15 @@ pub struct RuntimeOptions {
     pub target_partitions: Option<NonZeroUsize>,
     /// Rows a batch; `None` for 8192.
     pub batch_size: Option<NonZeroUsize>,
+    /// How many queries run at one time; `None` for no limit.
+    pub queries: Option<QueryLimits>,
 }
 
 /// Memory, spilling and settings shared by all sessions of a process.
 pub struct Runtime {
     /// Everything but the catalogs, which each session has of its own.
     template: SessionState,
+    admission: Arc<Admission>,
     #[cfg(feature = "distributed")]
     broker: Option<Arc<crate::distributed::Broker>>,
 }
@@ -134,6 +140,7 @@ impl Runtime {
         let builder = builder(config(&options), environment(&options)?);
         Ok(Arc::new(Self {
             template: builder.build(),
+            admission: Arc::new(Admission::new(options.queries)),
             #[cfg(feature = "distributed")]
             broker: None,
         }))
@@ -255,6 +262,7 @@ pub struct Session {
     options: SessionOptions,
     temporary: Temporary,
     plans: PlanCache,
+    admission: Arc<Admission>,
     /// What its queries tell whoever asked, beside their rows.
     notices: Arc<Mutex<Vec<String>>>,
     #[cfg(feature = "distributed")]
@@ -287,6 +295,7 @@ impl Session {
             options,
             temporary,
             plans: PlanCache::default(),
+            admission: Arc::clone(&runtime.admission),
             notices: Arc::default(),
             #[cfg(feature = "distributed")]
             broker: runtime.broker.as_ref().map(Arc::clone),
@@ -472,6 +481,12 @@ impl Session {
     }
 
     async fn stream(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<SendableRecordBatchStream> {
+        let turn = self.admission.enter(&plan, cancel).await?;
+        let stream = self.run(plan, cancel).await?;
+        Ok(if turn.is_some() { Box::pin(Admitted { stream, turn }) } else { stream })
+    }
+
+    async fn run(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<SendableRecordBatchStream> {
         #[cfg(feature = "distributed")]
         if let (Some(broker), false) = (&self.broker, matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_))) {
             return cluster::stream(self, broker, plan, cancel).await;

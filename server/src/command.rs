@@ -191,6 +191,9 @@ fn builder(config: &Config) -> DatabaseBuilder {
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
     }
+    if let Some(limits) = config.query_limits {
+        builder = builder.query_limits(limits);
+    }
     builder
 }
 

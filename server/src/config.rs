@@ -15,6 +15,7 @@ use clap::Args;
 use henge_catalog::database::AutoCompaction;
 use henge_catalog::store::MetadataUrl;
 use henge_engine::ingest::StoreOptions;
+use henge_engine::session::QueryLimits;
 use henge_engine::storage::DeepStorageUrl;
 use henge_engine::{Error, Result};
 use serde::Deserialize;
@@ -77,6 +78,12 @@ pub struct Options {
     /// PostgreSQL connections at one time [default: 500]
     #[arg(long, env = "HENGE_MAX_CONNECTIONS", value_name = "N", help_heading = "Server")]
     pub max_connections: Option<NonZeroUsize>,
+    /// Queries over data sources that run at one time; others wait for their turn [default: no limit]
+    #[arg(long, env = "HENGE_MAX_QUERIES", value_name = "NUMBER", help_heading = "Server")]
+    pub max_queries: Option<NonZeroUsize>,
+    /// Queries that wait for their turn; more are refused [default: ten for each that may run]
+    #[arg(long, env = "HENGE_MAX_WAITING_QUERIES", value_name = "NUMBER", help_heading = "Server")]
+    pub max_waiting_queries: Option<usize>,
     /// What this process does: all, or, in a cluster, coordinator, historical, broker or indexer, or several of these with commas between them [default: all]
     #[arg(long, env = "HENGE_ROLE", value_name = "ROLE", help_heading = "Server")]
     pub role: Option<String>,
@@ -117,6 +124,9 @@ pub struct Options {
     /// How much a historical may hold in all [default: 10GB, or what its directories say]
     #[arg(long, env = "HENGE_SEGMENT_CACHE_SIZE", value_name = "SIZE", help_heading = "Cluster")]
     pub segment_cache_size: Option<String>,
+    /// A historical serves up to so much without fetching it: it reads from deep storage the columns that queries ask for, and keeps them within its segment cache [default: what is served is fetched as a whole]
+    #[arg(long, env = "HENGE_ON_DEMAND", value_name = "SIZE", help_heading = "Cluster")]
+    pub on_demand: Option<String>,
     /// How long a historical keeps what it was told to drop, for queries planned before [default: PT30S]
     #[arg(long, env = "HENGE_DROP_DELAY", value_name = "PERIOD", help_heading = "Cluster")]
     pub drop_delay: Option<String>,
@@ -197,6 +207,8 @@ pub struct Config {
     pub memory_limit_bytes: Option<usize>,
     pub threads: NonZeroUsize,
     pub max_connections: usize,
+    /// `None` for no limit.
+    pub query_limits: Option<QueryLimits>,
     /// Whether everybody may enter while there are no users.
     pub trusts: bool,
     pub tls: Option<TlsFiles>,
@@ -234,6 +246,8 @@ impl Options {
             memory_limit: self.memory_limit.or(file.memory_limit),
             threads: self.threads.or(file.threads),
             max_connections: self.max_connections.or(file.max_connections),
+            max_queries: self.max_queries.or(file.max_queries),
+            max_waiting_queries: self.max_waiting_queries.or(file.max_waiting_queries),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
             role: self.role.or(file.role),
@@ -247,6 +261,7 @@ impl Options {
             zone: self.zone.or(file.zone),
             segment_cache: self.segment_cache.or(file.segment_cache),
             segment_cache_size: self.segment_cache_size.or(file.segment_cache_size),
+            on_demand: self.on_demand.or(file.on_demand),
             drop_delay: self.drop_delay.or(file.drop_delay),
             replace_after: self.replace_after.or(file.replace_after),
             kill_unused_after: self.kill_unused_after.or(file.kill_unused_after),
@@ -295,6 +310,10 @@ impl Options {
             memory_limit_bytes,
             threads: self.threads.unwrap_or_else(cores),
             max_connections: self.max_connections.map_or(500, NonZeroUsize::get),
+            query_limits: self.max_queries.map(|running| QueryLimits {
+                running,
+                waiting: self.max_waiting_queries.unwrap_or(running.get().saturating_mul(10)),
+            }),
             trusts: host.is_loopback() || self.allow_remote_without_password == Some(true),
             tls,
             store_options: store_options(environment),

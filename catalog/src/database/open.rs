@@ -5,7 +5,7 @@ use std::sync::Arc;
 use henge_engine::ingest::StoreOptions;
 use henge_engine::ingest::stream::StreamConnector;
 use henge_engine::model::Timestamp;
-use henge_engine::session::{Runtime, RuntimeOptions};
+use henge_engine::session::{QueryLimits, Runtime, RuntimeOptions};
 use henge_engine::storage::{DeepStorage, DeepStorageUrl, Disk, LocalDisk};
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
@@ -41,6 +41,7 @@ pub struct DatabaseBuilder {
     dir: PathBuf,
     memory_limit_bytes: Option<usize>,
     threads: Option<NonZeroUsize>,
+    queries: Option<QueryLimits>,
     store_options: StoreOptions,
     metadata: Option<MetadataUrl>,
     deep_storage: Option<DeepStorageUrl>,
@@ -69,6 +70,7 @@ impl DatabaseBuilder {
             dir,
             memory_limit_bytes: None,
             threads: None,
+            queries: None,
             store_options,
             metadata: None,
             deep_storage: None,
@@ -94,6 +96,13 @@ impl DatabaseBuilder {
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// How many queries over data sources run at one time, and how many wait for their turn. Any number unless said.
+    #[must_use]
+    pub fn query_limits(mut self, limits: QueryLimits) -> Self {
+        self.queries = Some(limits);
         self
     }
 
@@ -259,6 +268,7 @@ impl DatabaseBuilder {
             memory_limit_bytes: self.memory_limit_bytes,
             spill_dir: Some(self.dir.join(TMP_DIR).join(SPILL_DIR)),
             target_partitions: self.threads,
+            queries: self.queries,
             ..RuntimeOptions::default()
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

@@ -44,7 +44,7 @@ impl Runtime {
         let ours = optimizer::physical_rules();
         let ours = ours.iter().map(|rule| rule.name()).collect::<Vec<_>>();
         let template = broker.install(builder, &ours).map_err(error_from_datafusion)?.build();
-        Ok(Arc::new(Self { template, broker: Some(broker) }))
+        Ok(Arc::new(Self { template, admission: Arc::clone(&self.admission), broker: Some(broker) }))
     }
 }
 

@@ -16,12 +16,40 @@ impl From<Error> for DataFusionError {
 ///
 /// [`Error::sqlstate`], [`Error::position`] and [`Error::hint`] are filled in where they are known.
 pub fn error_from_datafusion(error: DataFusionError) -> Error {
+    if is_of_a_full_disk(&error) {
+        return full_disk();
+    }
     let position = position_of(&error);
     let classified = classify(error);
     match (classified.position(), position) {
         (None, Some(position)) => classified.at(position),
         _ => classified,
     }
+}
+
+/// Whether something could not be written for want of room. What fails so in the engine is what queries spill: reports of
+/// ours say themselves what was written.
+fn is_of_a_full_disk(error: &DataFusionError) -> bool {
+    let mut below: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = below {
+        if current.is::<Error>() {
+            return false;
+        }
+        if current.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        below = current.source();
+    }
+    false
+}
+
+fn full_disk() -> Error {
+    Error::capacity_exceeded(
+        "the disk for spilled data is full: the query needs more memory than it may have, and more room than there is in \
+         the data directory",
+    )
+    .with_sqlstate("53100")
+    .with_hint("make room, raise `--memory-limit`, or ask for less at one time")
 }
 
 fn classify(error: DataFusionError) -> Error {

@@ -10,7 +10,7 @@ use super::{Options, Secret};
 
 /// Names that a Druid needs and Henge does not, with the reason. A name that ends with a point stands for all that
 /// begin with it.
-const NOT_USED: [(&str, &str); 37] = [
+const NOT_USED: [(&str, &str); 38] = [
     ("druid.zk.", "no ZooKeeper is needed: servers find each other by the metadata database"),
     ("druid.discovery.", "servers find each other by the metadata database"),
     ("druid.serverview.", "servers find each other by the metadata database"),
@@ -29,6 +29,7 @@ const NOT_USED: [(&str, &str); 37] = [
     ("druid.emitter.", "there are no emitters"),
     ("druid.monitoring.", "there are no monitors"),
     ("druid.cache.", "there is no cache of results"),
+    ("druid.query.scheduler.", "there are no lanes and no priorities"),
     ("druid.broker.", "brokers have no such setting"),
     ("druid.historical.cache.", "there is no cache of results"),
     ("druid.server.http.", "connections are bounded by `--max-connections`"),
@@ -224,6 +225,13 @@ impl Properties {
             path: String,
             max_size: serde_json::Value,
         }
+        // Further queries wait here, where Druid refuses them.
+        if let Some(number) = self.take(&["druid.query.scheduler.numThreads"]) {
+            let number: usize = number.parse().map_err(|error| {
+                Error::invalid_input("`druid.query.scheduler.numThreads` is not a number").with_source(error)
+            })?;
+            options.max_queries = std::num::NonZeroUsize::new(number);
+        }
         options.segment_cache_size = self.take(&["druid.server.maxSize"]).filter(|size| size != "0");
         let info_dir = self.take(&["druid.segmentCache.infoDir", "druid.paths.segmentInfoCache"]);
         if let Some(dir) = info_dir {
@@ -240,6 +248,15 @@ impl Properties {
                 number => format!("{path}={number}"),
             };
             options.segment_cache = Some(locations.into_iter().map(part).collect::<Vec<_>>().join(","));
+        }
+        // What Druid calls virtual storage: `maxSize` is what is served then, whatever the locations hold.
+        if self.take(&["druid.segmentCache.virtualStorage"]).is_some_and(|value| value == "true") {
+            options.on_demand = options.segment_cache_size.take();
+            if options.on_demand.is_none() {
+                return Err(Error::invalid_input(
+                    "`druid.segmentCache.virtualStorage` wants to know how much is served: set `druid.server.maxSize`",
+                ));
+            }
         }
         Ok(())
     }
@@ -314,9 +331,12 @@ druid.processing.numThreads=1
              druid.storage.type=local\ndruid.storage.storageDirectory=/mnt/segments\n\
              druid.segmentCache.locations=[{\"path\":\"/a\",\"maxSize\":\"10g\"},\\\n  {\"path\":\"/b\",\"maxSize\":20}]\n\
              druid.server.tier=hot\ndruid.extensions.loadList=[\"druid-s3-extensions\"]\n\
-             druid.coordinator.kill.on=true\n",
+             druid.coordinator.kill.on=true\n\
+             druid.segmentCache.virtualStorage=true\ndruid.server.maxSize=5t\ndruid.query.scheduler.numThreads=40\n",
         )
         .unwrap();
+        assert_eq!((options.on_demand.as_deref(), options.segment_cache_size.as_deref()), (Some("5t"), None));
+        assert_eq!(options.max_queries.map(std::num::NonZeroUsize::get), Some(40));
         assert_eq!(options.metadata.as_ref().map(Secret::text), Some("postgresql://druid@db.example:5432/druid"));
         assert_eq!(options.deep_storage.as_deref(), Some("/mnt/segments"));
         assert_eq!(options.segment_cache.as_deref(), Some("/a=10g,/b=20"));
@@ -338,6 +358,7 @@ druid.processing.numThreads=1
             ("druid.storage.type=hdfs", "`hdfs`"),
             ("druid.db.connector.connectURI=mysql://db", "jdbc:"),
             ("druid.segmentCache.locations=/a", "list"),
+            ("druid.segmentCache.virtualStorage=true", "druid.server.maxSize"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
