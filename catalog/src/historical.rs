@@ -6,13 +6,15 @@
 //! historical/leader-epoch     the greatest epoch of a coordinator that gave orders here
 //! ```
 //!
-//! Invariants: what is announced is on this machine, whole and verified; a segment whose record is in `segment-info` is
+//! Invariants: what is announced is on this machine, whole and verified, or, of a historical that reads on demand, in deep
+//! storage with the footer that was published; a segment whose record is in `segment-info` is
 //! announced again after a restart without being fetched; orders of a coordinator that is not the leader any more are
 //! refused, also after a restart; the cache never holds more than it may.
 //!
 //! A segment is fetched, verified, synced and named; then its record is written and synced; then it is announced. One
 //! that is dropped is withdrawn at once, and stays readable for a while, for queries that were planned before.
 
+mod cold;
 mod info;
 mod verify;
 
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use henge_engine::model::SegmentUid;
+use henge_engine::segment::Segment;
 use henge_engine::storage::DeepStorage;
 use henge_engine::{Error, Result};
 use parking_lot::Mutex;
@@ -30,6 +33,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+pub use self::cold::ColdFigures;
+use self::cold::{ColdRoom, ColdSegment};
 use self::info::InfoDir;
 use crate::inventory::{Feed, FeedPage, Position};
 use crate::store::{SegmentRecord, ServerRecord};
@@ -52,6 +57,8 @@ pub struct HistoricalOptions {
     pub druids: Druids,
     /// How long a dropped segment stays readable.
     pub drop_delay: Duration,
+    /// Whether segments are served that are not here: what queries ask for of them is read when they do.
+    pub on_demand: bool,
 }
 
 /// What a coordinator orders.
@@ -77,6 +84,8 @@ pub struct Historical {
 struct Inner {
     options: HistoricalOptions,
     info: InfoDir,
+    /// Where segments are served that are not here.
+    cold: Option<Arc<ColdRoom>>,
     /// Held for as long as this lives, so that no other process has the directory.
     _lock: std::fs::File,
     state: Mutex<State>,
@@ -96,14 +105,33 @@ struct State {
     queue: VecDeque<SegmentRecord>,
     /// What is queued or being fetched; taken out by whoever cancels it.
     loading: HashSet<SegmentUid>,
+    /// Of the segments that are here, as they were published.
+    bytes: u64,
 }
 
-/// A segment that is on this machine.
+/// A segment that is served here.
 #[derive(Clone, Debug)]
 struct Here {
-    segment: Arc<LazySegment>,
+    segment: Served,
     record: SegmentRecord,
     is_leaving: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Served {
+    /// On this machine.
+    Whole(Arc<LazySegment>),
+    OnDemand(Arc<ColdSegment>),
+}
+
+impl Served {
+    /// Reads its bytes, and fails unless they are those that were published. What is read on demand is always checked.
+    fn verify(&self) -> Result<()> {
+        match self {
+            Self::Whole(segment) => segment.verify(),
+            Self::OnDemand(_) => Ok(()),
+        }
+    }
 }
 
 impl Historical {
@@ -134,8 +162,16 @@ impl Historical {
     }
 
     /// A segment to read: one that is announced, or was until a moment ago.
-    pub fn segment(&self, uid: SegmentUid) -> Option<Arc<LazySegment>> {
-        self.inner.state.lock().here.get(&uid).map(|here| Arc::clone(&here.segment))
+    pub fn segment(&self, uid: SegmentUid) -> Option<Arc<dyn Segment>> {
+        self.inner.state.lock().here.get(&uid).map(|here| match &here.segment {
+            Served::Whole(segment) => Arc::clone(segment) as _,
+            Served::OnDemand(segment) => Arc::clone(segment) as _,
+        })
+    }
+
+    /// What was read on demand. `None` where segments are fetched as a whole.
+    pub fn cold_figures(&self) -> Option<ColdFigures> {
+        self.inner.cold.as_ref().map(|cold| cold.figures())
     }
 
     /// Looks at a segment's bytes again, because reading it failed. One that is damaged is withdrawn and fetched anew.
@@ -153,9 +189,11 @@ impl Historical {
             is_leaving == began_leaving && self.inner.state.lock().feed.is_current(&server.incarnation, known)
         };
         let _ = tokio::time::timeout(wait, async { while is_current() && changed.changed().await.is_ok() {} }).await;
-        let (used_bytes, _) = self.inner.options.storage.cached_bytes();
+        let (cached_bytes, _) = self.inner.options.storage.cached_bytes();
         let is_leaving = self.inner.is_leaving.load(Ordering::Relaxed);
         let state = self.inner.state.lock();
+        // A coordinator counts what it gave out, wherever it is.
+        let used_bytes = if self.inner.cold.is_some() { state.bytes } else { cached_bytes };
         let page = state.feed.page(server, known, used_bytes, state.loading.len() as u64);
         FeedPage { is_leaving, ..page }
     }
@@ -190,15 +228,16 @@ impl Inner {
         let lock = info::lock(&options.dir)?;
         let epoch = info::read_epoch(&options.dir)?;
         let mut state = State::default();
-        for record in info.read_all(&options.storage)? {
-            let nulls = options.druids.nulls(&record.id.data_source);
-            let segment = LazySegment::alone(options.storage.clone(), &record, nulls, Reads::Here);
+        let cold = options.on_demand.then(|| ColdRoom::new(options.storage.clone()));
+        for record in info.read_all(&options.storage, cold.is_some())? {
+            let segment = options.served(&record, cold.as_ref());
             state.put(record, segment);
         }
         options.storage.retain_cached(&state.here.keys().copied().collect())?;
         Ok(Self {
             options,
             info,
+            cold,
             _lock: lock,
             state: Mutex::new(state),
             epoch: Mutex::new(epoch),
@@ -331,14 +370,19 @@ impl Inner {
     }
 
     /// The segment, on this machine, verified and recorded.
-    async fn fetch(self: &Arc<Self>, record: &SegmentRecord) -> Result<Arc<LazySegment>> {
+    async fn fetch(self: &Arc<Self>, record: &SegmentRecord) -> Result<Served> {
         let storage = &self.options.storage;
-        let nulls = self.options.druids.nulls(&record.id.data_source);
-        let segment = LazySegment::alone(storage.clone(), record, nulls, Reads::Here);
+        let segment = match self.options.served(record, self.cold.as_ref()) {
+            Served::Whole(segment) => segment,
+            Served::OnDemand(segment) => return self.look_at(segment, record).await,
+        };
         if record.kind() == crate::timeline::GroupKind::Tombstone {
-            return Ok(segment);
+            return Ok(Served::Whole(segment));
         }
         let was_here = segment.is_here();
+        if let Some(cold) = self.cold.as_ref().filter(|_| !was_here) {
+            cold.make_anywhere(record.size_bytes);
+        }
         segment.fetch().await?;
         let (this, read, record) = (Arc::clone(self), Arc::clone(&segment), record.clone());
         let uid = record.uid;
@@ -356,21 +400,47 @@ impl Inner {
             storage.forget(uid)?;
             return Err(error);
         }
-        Ok(segment)
+        Ok(Served::Whole(segment))
+    }
+
+    /// A segment that stays where it is: its footer is read, so that what is announced is known to be there.
+    async fn look_at(self: &Arc<Self>, segment: Arc<ColdSegment>, record: &SegmentRecord) -> Result<Served> {
+        let (this, looked_at, record) = (Arc::clone(self), Arc::clone(&segment), record.clone());
+        let look = move || looked_at.look().and_then(|()| this.info.add(&record));
+        let lost = |error| Error::runtime_failure("a background thread ended without an answer").with_source(error);
+        tokio::task::spawn_blocking(look).await.map_err(lost)??;
+        Ok(Served::OnDemand(segment))
+    }
+}
+
+impl HistoricalOptions {
+    /// How a segment is served: what is not ours is always fetched as a whole.
+    fn served(&self, record: &SegmentRecord, cold: Option<&Arc<ColdRoom>>) -> Served {
+        match cold.filter(|_| record.load_spec.is_ours()) {
+            Some(cold) => Served::OnDemand(ColdSegment::new(cold, record)),
+            None => {
+                let nulls = self.druids.nulls(&record.id.data_source);
+                Served::Whole(LazySegment::alone(self.storage.clone(), record, nulls, Reads::Here))
+            }
+        }
     }
 }
 
 impl State {
     /// Has a segment from here on, and announces it.
-    fn put(&mut self, record: SegmentRecord, segment: Arc<LazySegment>) {
+    fn put(&mut self, record: SegmentRecord, segment: Served) {
         self.feed.announce(record.uid);
-        self.here.insert(record.uid, Here { segment, record, is_leaving: false });
+        self.bytes += record.size_bytes;
+        let before = self.here.insert(record.uid, Here { segment, record, is_leaving: false });
+        self.bytes -= before.map_or(0, |before| before.record.size_bytes);
     }
 
     /// Has it no more.
     fn take(&mut self, uid: SegmentUid) -> Option<Here> {
         self.feed.withdraw(uid);
-        self.here.remove(&uid)
+        let taken = self.here.remove(&uid);
+        self.bytes -= taken.as_ref().map_or(0, |here| here.record.size_bytes);
+        taken
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! Invariants: a name in deep storage, once there, always stands for the same bytes; nothing is overwritten; what
 //! [`DeepStorage::push`] returned was read back from an object store, or is there after a power loss of this machine.
-//! A file in the segment cache is whole: it was verified and synced before it got its name. Never opens a column.
+//! A file in the segment cache is whole: it was verified and synced before it got its name. One that is filled on demand
+//! has another name, and of it nothing is believed that its checksums do not say. Never opens a column.
 
 mod deep;
 mod deep_storage;
@@ -16,7 +17,7 @@ mod object;
 mod segment_cache;
 
 pub use deep::{LoadSpec, LocalDeepStorage, PushedSegment};
-pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected};
+pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected, OnDemandFigures, Room};
 pub use disk::{Disk, DiskEntry, DiskFile, LocalDisk};
 pub use log::{Damage, Log, LogItem, Recovered};
 pub use memory_disk::MemoryDisk;

@@ -50,16 +50,16 @@ impl InfoDir {
         }
     }
 
-    /// All records whose segments are in the cache with their sizes. What is damaged or missing is left out: it is
+    /// All records whose segments are in the cache with their sizes, or need not be there. What is damaged or missing is left out: it is
     /// ordered again if it is wanted.
-    pub(super) fn read_all(&self, storage: &DeepStorage) -> Result<Vec<SegmentRecord>> {
+    pub(super) fn read_all(&self, storage: &DeepStorage, on_demand: bool) -> Result<Vec<SegmentRecord>> {
         let entries = fs::read_dir(&self.dir).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
         let entries = entries.map_err(|error| failed("list", &self.dir, error))?;
         let paths = entries.iter().map(fs::DirEntry::path).collect::<Vec<_>>();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let chunk = paths.len().div_ceil(threads).max(1);
         let parts = std::thread::scope(|scope| {
-            let parts = paths.chunks(chunk).map(|paths| scope.spawn(move || read_some(paths, storage)));
+            let parts = paths.chunks(chunk).map(|paths| scope.spawn(move || read_some(paths, storage, on_demand)));
             let parts = parts.collect::<Vec<_>>();
             parts.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
@@ -78,19 +78,20 @@ impl InfoDir {
     }
 }
 
-fn read_some(paths: &[PathBuf], storage: &DeepStorage) -> Vec<SegmentRecord> {
+fn read_some(paths: &[PathBuf], storage: &DeepStorage, on_demand: bool) -> Vec<SegmentRecord> {
     let mut found = Vec::with_capacity(paths.len());
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
         match read(path) {
-            Ok(record) => found.extend(Some(record).filter(|record| is_here(record, storage))),
+            Ok(record) => found.extend(Some(record).filter(|record| is_served(record, storage, on_demand))),
             Err(error) => tracing::warn!(%error, "a segment of the cache is not known any more"),
         }
     }
     found
 }
 
-fn is_here(record: &SegmentRecord, storage: &DeepStorage) -> bool {
-    record.kind() == GroupKind::Tombstone || storage.cached_size(record.uid) == Some(record.size_bytes)
+fn is_served(record: &SegmentRecord, storage: &DeepStorage, on_demand: bool) -> bool {
+    let needs_no_file = record.kind() == GroupKind::Tombstone || on_demand && record.load_spec.is_ours();
+    needs_no_file || storage.cached_size(record.uid) == Some(record.size_bytes)
 }
 
 fn read(path: &Path) -> Result<SegmentRecord> {

@@ -1,9 +1,10 @@
+mod cold;
+
 use std::path::Path;
 use std::time::Instant;
 
 use henge_engine::ingest::{self, FinishedSegment, IngestOptions, IngestionSpec};
 use henge_engine::model::{SegmentId, ShardSpec, Timestamp};
-use henge_engine::segment::Segment;
 use henge_engine::storage::{CacheLocation, DeepStorageUrl};
 use tempfile::TempDir;
 
@@ -37,9 +38,14 @@ impl Place {
 
     /// Two segments in deep storage, of one row each.
     async fn segments(&self) -> Result<Vec<SegmentRecord>> {
+        self.segments_of(SPEC).await
+    }
+
+    /// Those that a spec makes.
+    async fn segments_of(&self, spec: &str) -> Result<Vec<SegmentRecord>> {
         let work = self.path("work");
         std::fs::create_dir_all(&work).expect("created");
-        let outcome = ingest::run(&IngestionSpec::from_json(SPEC)?, &IngestOptions::new(&work))?;
+        let outcome = ingest::run(&IngestionSpec::from_json(spec)?, &IngestOptions::new(&work))?;
         let mut records = Vec::new();
         for (number, segment) in (0..).zip(outcome.segments) {
             records.push(self.push(segment, number).await?);
@@ -69,6 +75,10 @@ impl Place {
     }
 
     async fn open(&self, max_bytes: u64) -> Result<Historical> {
+        self.open_with(max_bytes, false).await
+    }
+
+    async fn open_with(&self, max_bytes: u64, on_demand: bool) -> Result<Historical> {
         let url = DeepStorageUrl::Local(self.path("deep"));
         let location = CacheLocation { dir: self.path("historical/segment-cache"), max_bytes };
         Historical::open(HistoricalOptions {
@@ -76,6 +86,7 @@ impl Place {
             storage: DeepStorage::caching(&url, vec![location], Vec::new())?,
             druids: Druids::default(),
             drop_delay: Duration::ZERO,
+            on_demand,
         })
         .await
     }

@@ -1,9 +1,8 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use henge_engine::model::SegmentUid;
 
-use super::Inner;
+use super::{Here, Inner, Served};
 use crate::timeline::GroupKind;
 
 /// What was cached before is read through at this pace, so that queries do not notice.
@@ -14,7 +13,9 @@ impl Inner {
     pub(super) async fn verify_cached(&self) {
         let mut segments = {
             let state = self.state.lock();
-            let here = state.here.values().filter(|here| here.record.kind() == GroupKind::Data);
+            let is_whole =
+                |here: &&Here| here.record.kind() == GroupKind::Data && matches!(here.segment, Served::Whole(_));
+            let here = state.here.values().filter(is_whole);
             here.map(|here| (here.record.id.interval.end(), here.record.uid, here.record.size_bytes))
                 .collect::<Vec<_>>()
         };
@@ -29,7 +30,7 @@ impl Inner {
     /// Reads through one segment. If it is damaged, it is withdrawn, removed and fetched again.
     pub(super) async fn verify_one(&self, uid: SegmentUid) {
         let Some(here) = self.state.lock().here.get(&uid).cloned() else { return };
-        let segment = Arc::clone(&here.segment);
+        let segment = here.segment.clone();
         let Ok(Err(error)) = tokio::task::spawn_blocking(move || segment.verify()).await else { return };
         tracing::error!(%error, segment = %here.record.id, "a cached segment is damaged; it is fetched again");
         let damaged = {

@@ -247,7 +247,13 @@ impl Query {
     pub(crate) fn given_up(&self, error: Error) -> Error {
         match Blame::of(&error) {
             None => error,
-            Some(_) => failed(format!("processes that serve segments failed at each of {} tries", self.tries)),
+            Some(_) => {
+                let tried = format!("processes that serve segments failed at each of {} tries", self.tries);
+                match error.persona() {
+                    Persona::User | Persona::Admin => failed(format!("{tried}: {}", error.message())),
+                    Persona::Operator | Persona::Developer => failed(tried),
+                }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::encoding::Encoding;
 use super::footer::ColumnEntry;
+use super::holes::WHOLE_COLUMN_BYTES;
 use super::page::{FileBytes, Pages, checksum};
 use super::wire::Reader;
 use crate::error::{Error, Result};
@@ -25,10 +26,16 @@ impl<'a> ColumnSource<'a> {
     /// The directory, checked against the checksum in the footer.
     fn directory(&self) -> Result<Reader<'a>> {
         let end = self.start + self.entry.sections.total() as usize;
-        let directory = &self.file.bytes()[end - self.entry.sections.directory as usize..end];
-        if checksum(directory) != self.entry.directory_checksum {
-            return Err(Error::corrupt("the directory of the column is damaged: its checksum differs"));
-        }
+        let start = end - self.entry.sections.directory as usize;
+        let check = |directory: &[u8]| match checksum(directory) == self.entry.directory_checksum {
+            true => Ok(()),
+            false => Err(Error::corrupt("the directory of the column is damaged: its checksum differs")),
+        };
+        // What comes with the directory is checked when it is read.
+        let from = if end - self.start <= WHOLE_COLUMN_BYTES { self.start } else { start };
+        self.file.need(from..end, &|bytes| check(&bytes[start - from..]))?;
+        let directory = &self.file.bytes()[start..end];
+        check(directory)?;
         Ok(Reader::new(directory, "the directory of the column"))
     }
 
@@ -82,6 +89,18 @@ impl OpenColumn {
             Self::Float(column) => column.memory_bytes(),
             Self::Double(column) => column.memory_bytes(),
         }
+    }
+
+    /// Whether somebody has it beside the file.
+    pub(super) fn is_held(&self) -> bool {
+        let holders = match self {
+            Self::String(column) => Arc::strong_count(column),
+            Self::MultiString(column) => Arc::strong_count(column),
+            Self::Long(column) => Arc::strong_count(column),
+            Self::Float(column) => Arc::strong_count(column),
+            Self::Double(column) => Arc::strong_count(column),
+        };
+        holders > 1
     }
 
     /// Reads everything, and checks it against what else says the same.

@@ -11,6 +11,7 @@ use super::column::number::FileNumericColumn;
 use super::column::string::{FileMultiStringColumn, FileStringColumn};
 use super::column::{ColumnSource, OpenColumn};
 use super::footer::{self, HEAD_BYTES, Table};
+use super::holes::{Holes, TAIL_GUESS_BYTES};
 use super::inspect::Inspection;
 use super::page::{Content, FileBytes};
 use super::{Column, Segment};
@@ -34,6 +35,25 @@ pub struct SegmentFile {
 impl SegmentFile {
     /// Maps a file. Fails when it is no segment, is cut short, or its footer is damaged.
     pub fn open(path: &Path) -> Result<Self> {
+        let (name, map) = Self::map(path)?;
+        Self::new(FileBytes { name, content: Content::Mapped(map) })
+    }
+
+    /// Maps a file of which little may be here yet: it has its length, and `holes` bring what is asked for. The footer is
+    /// brought at once.
+    pub fn open_partial(path: &Path, holes: Arc<dyn Holes>) -> Result<Self> {
+        let (name, map) = Self::map(path)?;
+        let file = FileBytes { name, content: Content::Partial(map, holes) };
+        bring_footer(&file).map_err(|error| error.context("segment", &file.name))?;
+        Self::new(file)
+    }
+
+    /// Whether somebody has a column of it open, and may be reading it.
+    pub fn is_being_read(&self) -> bool {
+        self.columns.iter().filter_map(OnceLock::get).any(OpenColumn::is_held)
+    }
+
+    fn map(path: &Path) -> Result<(String, Mmap)> {
         let name = path.display().to_string();
         let failed = |error: std::io::Error| {
             let report = match error.kind() {
@@ -43,10 +63,11 @@ impl SegmentFile {
             report.context("segment", &name).with_source(error)
         };
         let file = File::open(path).map_err(failed)?;
-        // SAFETY: segments lie in a private directory, and a file that bears its final name is never written again.
+        // SAFETY: segments lie in a private directory, and a file that bears its final name is never written again, but
+        // for parts that are brought later: nobody relies on those before they are there, and checked.
         // (A mapped file that shrinks would end the process, as on any database that maps its files.)
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Self::new(FileBytes { name, content: Content::Mapped(map) })
+        Ok((name, map))
     }
 
     /// Reads a segment from memory. `name` is what errors call it.
@@ -55,7 +76,11 @@ impl SegmentFile {
     }
 
     fn new(file: FileBytes) -> Result<Self> {
-        let table = footer::decode(file.bytes());
+        let table = match &file.content {
+            // Its head says nothing that its tail does not say too.
+            Content::Partial(map, _) => footer::decode_end(map),
+            _ => footer::decode(file.bytes()),
+        };
         let opened = table.and_then(|table| Ok((Arc::new(table.schema()?), table)));
         let (schema, table) = opened.map_err(|error| error.context("segment", &file.name))?;
         let mut start = HEAD_BYTES;
@@ -131,6 +156,16 @@ impl SegmentFile {
     }
 }
 
+/// Brings the tail of a file, and the footer before it.
+fn bring_footer(file: &FileBytes) -> Result<()> {
+    let length = file.bytes().len();
+    let mut from = length.saturating_sub(TAIL_GUESS_BYTES);
+    file.need(from..length, &|end| footer::bytes_of_end(end, length).map(drop))?;
+    let needed = footer::bytes_of_end(&file.bytes()[from..], length)?;
+    from = length - needed;
+    file.need(from..length, &|end| footer::check_end(end, length))
+}
+
 impl Segment for SegmentFile {
     fn schema(&self) -> &Arc<SegmentSchema> {
         &self.schema
@@ -157,7 +192,7 @@ impl Segment for SegmentFile {
     fn memory_bytes(&self) -> usize {
         let columns = self.columns.iter().filter_map(OnceLock::get).map(OpenColumn::memory_bytes).sum::<usize>();
         let owned = match &self.file.content {
-            Content::Mapped(_) => 0,
+            Content::Mapped(_) | Content::Partial(..) => 0,
             Content::Owned(bytes) => bytes.len(),
         };
         columns + owned + size_of::<Self>() + self.columns.len() * 256

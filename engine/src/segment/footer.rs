@@ -139,7 +139,17 @@ fn role_byte(role: ColumnRole) -> u8 {
 
 /// Reads head, tail and footer, and checks that they account for every byte of the file.
 pub(super) fn decode(file: &[u8]) -> Result<Table> {
-    let footer = find_footer(file)?;
+    let first = file.first_chunk().copied();
+    decode_with(file, first.unwrap_or_default())
+}
+
+/// The same without looking at the head, which may not be here.
+pub(super) fn decode_end(file: &[u8]) -> Result<Table> {
+    decode_with(file, head())
+}
+
+fn decode_with(file: &[u8], head: [u8; HEAD_BYTES]) -> Result<Table> {
+    let footer = find_footer(file, file.len(), head)?;
     let mut reader = Reader::new(footer, "the footer");
     let features = reader.u32()?;
     if features != 0 {
@@ -163,27 +173,53 @@ pub(super) fn decode(file: &[u8]) -> Result<Table> {
     rows.ok_or_else(|| Error::corrupt("the footer lists no rows"))
 }
 
-fn find_footer(file: &[u8]) -> Result<&[u8]> {
-    if file.len() < HEAD_BYTES + TAIL_BYTES {
-        return Err(Error::corrupt(format!("{} bytes are too few for a segment: it is cut short", file.len())));
+/// Of the last bytes of a file of `length` bytes: how many of them footer and tail take. Fails if they are no tail.
+pub(super) fn bytes_of_end(end: &[u8], length: usize) -> Result<usize> {
+    if length < HEAD_BYTES + TAIL_BYTES {
+        return Err(Error::corrupt(format!("{length} bytes are too few for a segment: it is cut short")));
     }
-    if file[..8] != MAGIC {
+    let tail = end.last_chunk::<TAIL_BYTES>();
+    let mut tail = Reader::new(tail.map_or(&[][..], |tail| tail), "the tail");
+    let (footer_bytes, file_bytes) = (tail.length()?, tail.length()?);
+    tail.take(8)?;
+    if tail.rest() != MAGIC || file_bytes != length {
+        return Err(Error::corrupt("the file does not end as a segment does: it is cut short or damaged"));
+    }
+    let needed = footer_bytes.saturating_add(TAIL_BYTES);
+    if needed > length - HEAD_BYTES {
+        return Err(Error::corrupt("the footer is said to be longer than the file"));
+    }
+    Ok(needed)
+}
+
+/// Fails unless these last bytes of a file of `length` bytes are a whole footer and tail.
+pub(super) fn check_end(end: &[u8], length: usize) -> Result<()> {
+    find_footer(end, length, head()).map(drop)
+}
+
+/// `file` may lack its beginning, but has `length` bytes in all.
+fn find_footer(file: &[u8], length: usize, first: [u8; HEAD_BYTES]) -> Result<&[u8]> {
+    if length < HEAD_BYTES + TAIL_BYTES || file.len() < TAIL_BYTES {
+        return Err(Error::corrupt(format!("{length} bytes are too few for a segment: it is cut short")));
+    }
+    if first[..8] != MAGIC {
         return Err(Error::corrupt("not a segment: the first bytes are not `HENGESEG`"));
     }
     let (body, tail_bytes) = file.split_at(file.len() - TAIL_BYTES);
     let mut tail = Reader::new(tail_bytes, "the tail");
     let (footer_bytes, file_bytes) = (tail.length()?, tail.length()?);
     let (version, expected) = (tail.u32()?, tail.u32()?);
-    if tail.rest() != MAGIC || file_bytes != file.len() {
+    if tail.rest() != MAGIC || file_bytes != length {
         return Err(Error::corrupt("the file does not end as a segment does: it is cut short or damaged"));
     }
-    if file[..HEAD_BYTES] != head() || version != VERSION {
-        let version = u32::from_le_bytes([file[8], file[9], file[10], file[11]]).max(version);
+    if first != head() || version != VERSION {
+        let version = u32::from_le_bytes([first[8], first[9], first[10], first[11]]).max(version);
         return Err(Error::unsupported(format!(
             "the segment has format version {version}, or damaged version bytes; this Henge reads version {VERSION}"
         )));
     }
-    let Some(start) = body.len().checked_sub(footer_bytes).filter(|start| *start >= HEAD_BYTES) else {
+    let start = body.len().checked_sub(footer_bytes).filter(|start| start + (length - file.len()) >= HEAD_BYTES);
+    let Some(start) = start else {
         return Err(Error::corrupt("the footer is said to be longer than the file"));
     };
     if checksum(&file[start..file.len() - 12]) != expected {

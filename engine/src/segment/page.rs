@@ -1,12 +1,14 @@
 //! Pages: the pieces of a column that are checksummed one by one.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::Mmap;
 
+use super::holes::Holes;
 use super::wire::{Reader, aligned, to_u32};
 use crate::error::{Error, Result};
 
@@ -23,14 +25,30 @@ pub(super) struct FileBytes {
 
 pub(super) enum Content {
     Mapped(Mmap),
+    /// Mapped as well, and brought here piece by piece.
+    Partial(Mmap, Arc<dyn Holes>),
     Owned(Bytes),
 }
 
 impl FileBytes {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.content {
-            Content::Mapped(map) => map,
+            Content::Mapped(map) | Content::Partial(map, _) => map,
             Content::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Whether some of its bytes may be elsewhere.
+    fn is_partial(&self) -> bool {
+        matches!(self.content, Content::Partial(..))
+    }
+
+    /// Has a range of the bytes here, which must lie within the file. Where some may be elsewhere, `check` has succeeded
+    /// for them on return.
+    pub(super) fn need(&self, range: Range<usize>, check: &dyn Fn(&[u8]) -> Result<()>) -> Result<()> {
+        match &self.content {
+            Content::Partial(map, holes) => holes.fill(range.clone(), &map[range], check),
+            Content::Mapped(_) | Content::Owned(_) => Ok(()),
         }
     }
 }
@@ -66,6 +84,14 @@ impl PageEntry {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self> {
         Ok(Self { length: reader.u32()?, checksum: reader.u32()? })
     }
+
+    fn padded(&self) -> usize {
+        aligned(self.length as usize)
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("damaged bytes: the checksum differs")
 }
 
 /// The pages of one section of a column, one after the other.
@@ -95,7 +121,7 @@ impl Pages {
         let mut starts = Vec::with_capacity(entries.len());
         for entry in &entries {
             starts.push(end);
-            end = end.saturating_add(aligned(entry.length as usize));
+            end = end.saturating_add(entry.padded());
         }
         if end > file.bytes().len() {
             return Err(Error::corrupt(format!("the {what}s of a column reach beyond the file")));
@@ -114,15 +140,36 @@ impl Pages {
         let (Some(entry), Some(&start)) = (self.entries.get(index), self.starts.get(index)) else {
             return Err(self.locate(index, Error::defensive(format!("there is no such {}", self.what))));
         };
-        let padded = &self.file.bytes()[start..start + aligned(entry.length as usize)];
+        let padded = &self.file.bytes()[start..start + entry.padded()];
         let (word, bit) = (&self.checked[index / 64], 1u64 << (index % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
+        // What was brought by another thread is there for this one too.
+        if word.load(Ordering::Acquire) & bit == 0 {
+            if self.file.is_partial() {
+                self.bring().map_err(|error| self.locate(index, error))?;
+            }
             if checksum(padded) != entry.checksum {
-                return Err(self.locate(index, Error::corrupt("damaged bytes: the checksum differs")));
+                return Err(self.locate(index, damaged()));
             }
             word.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(&padded[..entry.length as usize])
+    }
+
+    /// Has all of them here. What is brought is checked before it is kept, all of it.
+    fn bring(&self) -> Result<()> {
+        let Some(&start) = self.starts.first() else { return Ok(()) };
+        let end = self.starts.last().zip(self.entries.last()).map_or(start, |(start, entry)| start + entry.padded());
+        self.file.need(start..end, &|bytes| {
+            for (page, entry) in self.starts.iter().zip(&self.entries) {
+                let at = page - start;
+                if checksum(&bytes[at..at + entry.padded()]) != entry.checksum {
+                    return Err(damaged());
+                }
+            }
+            Ok(())
+        })?;
+        self.checked.iter().for_each(|word| word.store(u64::MAX, Ordering::Release));
+        Ok(())
     }
 
     /// Adds which page, column and file an error is about, unless it says so already.

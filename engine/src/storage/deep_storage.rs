@@ -1,3 +1,5 @@
+mod on_demand;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use super::segment_cache::{CacheLocation, Reserved, SegmentCache, files_of};
 use crate::error::{Error, Result};
 use crate::model::{SegmentId, SegmentUid};
 use crate::segment::druid::{DruidSegment, Nulls, gather, is_segment_file};
+
+pub use on_demand::{OnDemandFigures, Room};
 
 /// Segments fetched at one time; queries that wait for one come first come, first served.
 const FETCHES_AT_ONCE: usize = 4;
@@ -84,6 +88,9 @@ struct Inner {
     /// Whether files of this machine are copied into the cache too, instead of being used where they are.
     copies_local: bool,
     fetches: Semaphore,
+    /// Parts of segments read at one time.
+    ranges: Semaphore,
+    on_demand: on_demand::Counters,
     transfers: Transfers,
 }
 
@@ -130,6 +137,8 @@ impl DeepStorage {
                 cache: SegmentCache::open(locations)?,
                 copies_local,
                 fetches: Semaphore::new(FETCHES_AT_ONCE),
+                ranges: Semaphore::new(on_demand::RANGES_AT_ONCE),
+                on_demand: on_demand::Counters::default(),
                 transfers: Transfers::new()?,
             }),
         })

@@ -1,10 +1,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path as ObjectPath;
@@ -170,6 +172,16 @@ impl Object {
             }
         }
         Ok(hasher.finish())
+    }
+
+    /// Gets a part of the bytes.
+    pub(super) async fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        let length = range.end - range.start;
+        let bytes = self.store.get_range(&self.path, range).await.map_err(|error| self.unreadable(error))?;
+        match bytes.len() as u64 == length {
+            true => Ok(bytes),
+            false => Err(Error::corrupt(format!("`{}` has less bytes than were put there", self.name))),
+        }
     }
 
     /// Removes the object. A missing one is no failure.

@@ -13,6 +13,8 @@ use crate::segment::druid::Nulls;
 
 const TMP_DIR: &str = "tmp";
 const FILE_EXTENSION: &str = "henge";
+/// How the names of files end that are filled as their parts are asked for.
+const PARTIAL_EXTENSION: &str = "partial";
 /// How the names of directories with a segment of Druid's end.
 const DRUID_EXTENSION: &str = "druid";
 /// How the names of files end that were made of Druid's segments, in our format. What an empty text was taken for tells
@@ -137,6 +139,65 @@ impl SegmentCache {
         Ok(Reserved { cache: self, uid, location, is_kept: false })
     }
 
+    /// The file of a segment that is filled on demand, with its length, which takes no room yet; where it is; and whether
+    /// something of it may be there from before.
+    pub(super) fn partial(&self, uid: SegmentUid, size_bytes: u64) -> Result<(PathBuf, usize, bool)> {
+        let mut placed = self.placed.lock();
+        let known = placed.by_uid.get(&uid).map(|place| place.location);
+        let location = known.unwrap_or_else(|| self.emptiest(&placed));
+        let path = self.name(location, uid, PARTIAL_EXTENSION);
+        let unusable = |error| failure("make", &path, error);
+        let whole = self.name(location, uid, FILE_EXTENSION);
+        if known.is_some() && whole.exists() {
+            // From a time when it was fetched as a whole.
+            std::fs::rename(&whole, &path).map_err(unusable)?;
+        }
+        let file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
+        let metadata = file.metadata().map_err(unusable)?;
+        if metadata.len() == size_bytes && known.is_some() {
+            return Ok((path, location, true));
+        }
+        // What was made just before a power loss may have any length.
+        file.set_len(0).and_then(|()| file.set_len(size_bytes)).map_err(unusable)?;
+        placed.put(uid, Place { location, bytes: 0 });
+        Ok((path, location, false))
+    }
+
+    fn emptiest(&self, placed: &Placed) -> usize {
+        let free = |index: &usize| self.locations[*index].max_bytes.saturating_sub(placed.used_bytes[*index]);
+        (0..self.locations.len()).rev().max_by_key(free).unwrap_or(0)
+    }
+
+    /// Takes more room for a file that is filled on demand. Fails with `CapacityExceeded` if there is not enough.
+    pub(super) fn grow(&self, uid: SegmentUid, bytes: u64) -> Result<()> {
+        let mut placed = self.placed.lock();
+        let Some(place) = placed.by_uid.get(&uid).copied() else {
+            return Err(Error::runtime_failure("a segment was removed while a part of it was fetched").retryable(true));
+        };
+        let (used, max) = (placed.used_bytes[place.location], self.locations[place.location].max_bytes);
+        if used.saturating_add(bytes) > max {
+            return Err(Error::capacity_exceeded(format!(
+                "the segment cache has no room for {bytes} bytes of a column: {used} of {max} are taken, and what could \
+                 go went; raise `--segment-cache-size`, or ask for less at one time"
+            )));
+        }
+        placed.put(uid, Place { bytes: place.bytes + bytes, ..place });
+        Ok(())
+    }
+
+    /// How much a location may hold, and what of it is free.
+    pub(super) fn free(&self, location: usize) -> (u64, u64) {
+        let max = self.locations.get(location).map_or(0, |location| location.max_bytes);
+        let used = self.placed.lock().used_bytes.get(location).copied().unwrap_or(0);
+        (max, max.saturating_sub(used))
+    }
+
+    /// In which location a segment is.
+    pub(super) fn location(&self, uid: SegmentUid) -> Option<usize> {
+        self.placed.lock().by_uid.get(&uid).map(|place| place.location)
+    }
+
     /// How many bytes are taken by a segment.
     pub(super) fn size(&self, uid: SegmentUid) -> Option<u64> {
         self.placed.lock().by_uid.get(&uid).map(|place| place.bytes)
@@ -187,7 +248,8 @@ impl SegmentCache {
 
     /// How many bytes a location has of a segment. `None` if there is nothing.
     fn bytes_kept(&self, location: usize, uid: SegmentUid) -> Option<u64> {
-        let extensions = [FILE_EXTENSION, DRUID_EXTENSION].into_iter().chain(CONVERTED.map(converted_extension));
+        let extensions =
+            [FILE_EXTENSION, DRUID_EXTENSION, PARTIAL_EXTENSION].into_iter().chain(CONVERTED.map(converted_extension));
         extensions.filter_map(|extension| size(&self.name(location, uid, extension)).ok()).reduce(|a, b| a + b)
     }
 
@@ -202,7 +264,7 @@ impl SegmentCache {
     pub(super) fn remove(&self, uid: SegmentUid) -> Result<()> {
         let Some(place) = self.placed.lock().by_uid.get(&uid).copied() else { return Ok(()) };
         self.remove_unpacked(uid)?;
-        for extension in CONVERTED.map(converted_extension).into_iter().chain([FILE_EXTENSION]) {
+        for extension in CONVERTED.map(converted_extension).into_iter().chain([FILE_EXTENSION, PARTIAL_EXTENSION]) {
             let path = self.name(place.location, uid, extension);
             removed(&path, std::fs::remove_file(&path))?;
         }
@@ -265,9 +327,21 @@ fn removed(path: &Path, removed: std::io::Result<()>) -> Result<()> {
     }
 }
 
+/// The bytes that a file with holes takes.
+fn taken(metadata: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    let taken = std::os::unix::fs::MetadataExt::blocks(metadata) * 512;
+    #[cfg(not(unix))]
+    let taken = metadata.len();
+    taken
+}
+
 /// The bytes of a file, or of all files in a directory.
 fn size(path: &Path) -> std::io::Result<u64> {
     let metadata = std::fs::metadata(path)?;
+    if path.extension().is_some_and(|extension| extension == PARTIAL_EXTENSION) {
+        return Ok(taken(&metadata));
+    }
     if !metadata.is_dir() {
         return Ok(metadata.len());
     }

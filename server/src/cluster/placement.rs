@@ -18,7 +18,7 @@ pub struct ServedSegments(pub Historical);
 
 impl LocalSegments for ServedSegments {
     fn segment(&self, uid: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
-        Ok(self.0.segment(uid).map(|segment| segment as _))
+        Ok(self.0.segment(uid))
     }
 }
 

@@ -83,6 +83,8 @@ pub struct ClusterConfig {
     pub zone: String,
     /// Where a historical keeps segments.
     pub cache: Vec<CacheLocation>,
+    /// How much a historical serves that reads segments on demand; `None` where it fetches them as a whole.
+    pub on_demand_bytes: Option<u64>,
     pub drop_delay: Duration,
     pub replace_after: Duration,
     pub kill_unused_after: Option<Period>,
@@ -107,11 +109,18 @@ impl ClusterConfig {
             tier: options.tier.clone().unwrap_or_else(|| DEFAULT_TIER.to_owned()),
             zone: options.zone.clone().unwrap_or_default(),
             cache: cache(options)?,
+            on_demand_bytes: options.on_demand.as_deref().map(parse_bytes).transpose()?,
             drop_delay: duration(options.drop_delay.as_deref(), 30)?,
             replace_after: duration(options.replace_after.as_deref(), 60)?,
             kill_unused_after: options.kill_unused_after.as_deref().map(str::parse).transpose()?,
             drain_timeout: duration(options.drain_timeout.as_deref(), 30)?,
         })
+    }
+
+    /// How many bytes of segments a historical may be given.
+    pub fn served_bytes(&self) -> u64 {
+        let cached = self.cache.iter().fold(0_u64, |sum, location| sum.saturating_add(location.max_bytes));
+        self.on_demand_bytes.unwrap_or(cached)
     }
 
     /// Whether this process is a part of a cluster.

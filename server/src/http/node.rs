@@ -221,6 +221,7 @@ async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
         "leader": node.leader(),
         "segments": node.historical.as_ref().map(Historical::num_served),
         "loading": node.historical.as_ref().map(Historical::num_loading),
+        "onDemand": node.historical.as_ref().and_then(Historical::cold_figures),
         "queries": node.state.read().worker.as_ref().map(|worker| worker.num_running()),
     }))
 }

@@ -285,7 +285,7 @@ fn record(config: &Config, http_port: u16) -> ServerRecord {
         tier: cluster.tier.clone(),
         zone: cluster.zone.clone(),
         max_bytes: match is_historical {
-            true => cluster.cache.iter().fold(0, |sum, location| sum.saturating_add(location.max_bytes)),
+            true => cluster.served_bytes(),
             false => 0,
         },
         plan_version: PLAN_VERSION.to_owned(),
@@ -302,6 +302,7 @@ async fn open_historical(config: &Config) -> Result<Historical> {
         storage: DeepStorage::caching(url, config.cluster.cache.clone(), options)?,
         druids: Druids { empty_is_null: config.empty_is_null.clone(), convert: Vec::new() },
         drop_delay: config.cluster.drop_delay,
+        on_demand: config.cluster.on_demand_bytes.is_some(),
     })
     .await
 }
@@ -322,6 +323,9 @@ fn builder(config: &Config, role: &str) -> DatabaseBuilder {
     }
     if let Some(bytes) = config.memory_limit_bytes {
         builder = builder.memory_limit_bytes(bytes);
+    }
+    if let Some(limits) = config.query_limits {
+        builder = builder.query_limits(limits);
     }
     builder
 }
