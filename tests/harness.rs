@@ -12,6 +12,7 @@ pub mod render;
 pub mod scratch;
 pub mod servers;
 pub mod slow;
+pub mod small_disk;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

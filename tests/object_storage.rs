@@ -134,15 +134,24 @@ impl S3 {
 
     /// Tells a process how to reach it.
     pub fn set(&self, command: &mut Command) {
-        for (name, value) in [
+        command.envs(self.variables());
+    }
+
+    /// The same, as variables of the environment.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let variables = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_ALLOW_HTTP", "true"),
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "a"),
             ("AWS_SECRET_ACCESS_KEY", "b"),
-        ] {
-            command.env(name, value);
-        }
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    }
+
+    /// Stops it, as one that hangs, or lets it go on.
+    pub fn signal(&self, name: &str) -> Result<(), Failed> {
+        crate::harness::process::signal(self.server.id(), name)
     }
 
     /// What the real binary prints, on standard output if it succeeds.

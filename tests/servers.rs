@@ -1,8 +1,10 @@
 //! Clusters of real processes: the binary in its roles, killed, stopped, restarted, told otherwise.
 
+mod cold;
 mod failure;
 mod life;
 mod limits;
+mod matrix;
 mod order;
 mod security;
 mod task;
@@ -16,8 +18,16 @@ use crate::harness::process::until;
 use crate::harness::servers::{Node, Place};
 
 pub fn trials() -> Vec<Trial> {
-    let all =
-        [life::trials(), failure::trials(), order::trials(), task::trials(), security::trials(), limits::trials()];
+    let all = [
+        life::trials(),
+        cold::trials(),
+        failure::trials(),
+        order::trials(),
+        task::trials(),
+        security::trials(),
+        limits::trials(),
+        matrix::trials(),
+    ];
     all.into_iter().flatten().collect()
 }
 

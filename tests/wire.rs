@@ -123,10 +123,10 @@ pub fn end_server() {
 }
 
 /// A connection spoken to by hand.
-struct Raw(TcpStream);
+pub struct Raw(TcpStream);
 
 impl Raw {
-    fn connect(address: SocketAddr) -> Result<Self, Failed> {
+    pub fn connect(address: SocketAddr) -> Result<Self, Failed> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let mut raw = Self(stream);
@@ -137,7 +137,7 @@ impl Raw {
         Ok(raw)
     }
 
-    fn send(&mut self, kind: u8, body: &[u8]) -> Result<(), Failed> {
+    pub fn send(&mut self, kind: u8, body: &[u8]) -> Result<(), Failed> {
         let mut message = vec![kind];
         message.extend((body.len() as u32 + 4).to_be_bytes());
         message.extend(body);
@@ -146,7 +146,7 @@ impl Raw {
     }
 
     /// Reads messages up to one of this kind, and gives its body.
-    fn until(&mut self, kind: u8) -> Result<Vec<u8>, Failed> {
+    pub fn until(&mut self, kind: u8) -> Result<Vec<u8>, Failed> {
         loop {
             let mut head = [0; 5];
             self.0.read_exact(&mut head)?;

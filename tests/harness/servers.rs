@@ -26,6 +26,8 @@ pub struct Place {
     deep_storage: String,
     /// Flags of all servers.
     flags: Vec<String>,
+    /// Variables of their environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Place {
@@ -43,13 +45,20 @@ impl Place {
 
     fn in_dir(dir: TempDir, metadata: String) -> Result<Self, Failed> {
         let deep_storage = dir.path().join("deep").display().to_string();
-        Ok(Self { dir, metadata, deep_storage, flags: Vec::new() })
+        Ok(Self { dir, metadata, deep_storage, flags: Vec::new(), environment: Vec::new() })
     }
 
     /// All its servers get these flags too.
     #[must_use]
     pub fn flagged(mut self, flags: Vec<String>) -> Self {
         self.flags = flags;
+        self
+    }
+
+    /// Its segments are kept elsewhere, which takes some variables to reach.
+    #[must_use]
+    pub fn storing(mut self, deep_storage: &str, environment: Vec<(String, String)>) -> Self {
+        (self.deep_storage, self.environment) = (deep_storage.to_owned(), environment);
         self
     }
 
@@ -65,6 +74,7 @@ impl Place {
         let mut command = henge(&["server", "--role", role, "--cluster-secret", SECRET, "--threads", "2"]);
         command.args(["--metadata", &self.metadata, "--deep-storage", &self.deep_storage]);
         command.arg("--data-dir").arg(self.path(name)).args(all).args(flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for port in ["--pg-port", "--http-port", "--grpc-port"].iter().filter(|port| !flags.contains(*port)) {
             command.args([port, "0"]);
         }
@@ -159,6 +169,14 @@ impl Node {
     /// What it has printed so far.
     pub fn printed(&self) -> String {
         self.printed.lock().expect("nothing panics while it is held").clone()
+    }
+
+    /// Memory that is in use now, in bytes.
+    pub fn memory(&self) -> Result<u64, Failed> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+        Ok(kilobytes * 1024)
     }
 
     pub fn signal(&self, name: &str) -> Result<(), Failed> {
