@@ -21,6 +21,7 @@ mod kill;
 mod lock;
 mod open;
 mod realtime;
+mod sink;
 mod watch;
 
 use std::collections::HashMap;
@@ -47,11 +48,12 @@ pub use kill::KillReport;
 pub use lock::Holder;
 pub use open::{DatabaseBuilder, Opening};
 pub use realtime::HandOff;
+pub use sink::RealtimeOptions;
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{ClusterServers, DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
-use crate::realtime::Streams;
+use crate::realtime::{Streams, Tails};
 use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
@@ -72,11 +74,14 @@ pub enum Mode {
     Leader,
     /// Shows what others publish, and writes nothing.
     Follower,
+    /// Takes rows for a cluster, and publishes them; others load and serve what is published.
+    Realtime,
 }
 
 impl Mode {
-    fn is_leader(self) -> bool {
-        self == Self::Leader
+    /// Whether others serve what is published here.
+    fn publishes_for_others(self) -> bool {
+        matches!(self, Self::Leader | Self::Realtime)
     }
 }
 
@@ -117,6 +122,8 @@ struct Inner {
     hand_offs: Mutex<HashMap<String, mpsc::Sender<realtime::HandOffAnswer>>>,
     /// One stream is declared at a time.
     declaring: tokio::sync::Mutex<()>,
+    /// Of a realtime process of a cluster: what brokers read here.
+    served: Option<sink::Served>,
     /// What looks after the metadata database while this is open.
     watching: Mutex<JoinSet<()>>,
 }
@@ -135,16 +142,17 @@ impl Drop for Inner {
 impl Inner {
     /// Whether queries ask at once for what is published here.
     fn standing(&self) -> Standing {
-        if self.mode.is_leader() { Standing::Dormant } else { Standing::Active }
+        if self.mode.publishes_for_others() { Standing::Dormant } else { Standing::Active }
     }
 
     /// Shows a change that was just committed. If others committed before it what is not shown yet, shows that too.
     async fn show(&self, data_source: &str, rev: u64, added: Vec<SegmentRecord>, removed: &[SegmentId]) -> Result<()> {
-        if self.view.rev(data_source) + 1 == rev {
+        // What a realtime process changes is not in the segments alone.
+        if self.view.rev(data_source) + 1 == rev && self.mode != Mode::Realtime {
             return self.view.apply(data_source, rev, added, removed);
         }
-        let (rev, used) = self.store.used(data_source).await?;
-        self.view.replace(data_source, rev, used)
+        let state = self.store.state(data_source).await?;
+        self.view.replace(data_source, state)
     }
 }
 
@@ -234,8 +242,16 @@ impl Database {
             Mode::Follower => Err(Error::unsupported(
                 "this server only answers queries; send what is to be written to the coordinator of the cluster",
             )),
+            Mode::Realtime => Err(Error::unsupported(
+                "this server takes rows that are pushed; send other things to be written to the coordinator of the cluster",
+            )),
             Mode::Alone | Mode::Leader => Ok(()),
         }
+    }
+
+    /// What brokers read of a realtime process of a cluster.
+    pub fn tails(&self) -> Option<Tails> {
+        self.inner.served.as_ref().map(|served| served.tails.clone())
     }
 
     /// What is recorded of a task.
@@ -288,8 +304,8 @@ impl Database {
         self.check_writes()?;
         let _in_order = self.inner.publishing.lock().await;
         self.inner.store.set_standing(data_source, ids, standing, self.now()).await?;
-        let (rev, used) = self.inner.store.used(data_source).await?;
-        self.inner.view.replace(data_source, rev, used)
+        let state = self.inner.store.state(data_source).await?;
+        self.inner.view.replace(data_source, state)
     }
 
     /// Shows what others have changed in the metadata database by now.

@@ -72,7 +72,7 @@ impl Inner {
         };
         let settled = self.store.settle(&settlement, now, &decide).await;
         if let Settlement::Adopt(record) = &settlement
-            && (settled.is_err() || self.mode.is_leader())
+            && (settled.is_err() || self.mode.publishes_for_others())
         {
             self.storage.forget(record.uid)?;
         }

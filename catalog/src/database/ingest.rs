@@ -313,6 +313,7 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 advance: None,
+                sink: None,
                 tombstone_uids: new_uid,
                 standing: self.standing(),
             };
@@ -333,7 +334,7 @@ impl Inner {
         let mut segments = Vec::with_capacity(named.len());
         for (uid, segment) in named {
             let pushed = self.storage.push(&segment.path, &named_id(data_source, &segment), uid).await?;
-            if self.mode.is_leader() {
+            if self.mode.publishes_for_others() {
                 // It is others who serve it.
                 self.storage.forget(uid)?;
             }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::ingest::{new_uid, remove};
 use super::lock::{DirectoryLock, Holder, Locking};
+use super::sink::{RealtimeOptions, Served};
 use super::{AutoCompaction, Database, Inner, Mode, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::lease;
@@ -50,6 +51,8 @@ pub struct DatabaseBuilder {
     mode: Mode,
     /// Of a leader.
     lease: Option<Lease>,
+    /// Of a realtime process of a cluster.
+    realtime: Option<RealtimeOptions>,
 }
 
 /// What opening a data directory gave.
@@ -76,6 +79,7 @@ impl DatabaseBuilder {
             clock: Arc::new(SystemClock),
             mode: Mode::Alone,
             lease: None,
+            realtime: None,
         }
     }
 
@@ -169,6 +173,13 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Takes rows for a cluster.
+    #[must_use]
+    pub fn realtime(mut self, options: RealtimeOptions) -> Self {
+        (self.mode, self.realtime) = (Mode::Realtime, Some(options));
+        self
+    }
+
     fn metadata_url(&self) -> MetadataUrl {
         self.metadata.clone().unwrap_or_else(|| MetadataUrl::Sqlite(self.dir.join(METADATA_FILE)))
     }
@@ -204,7 +215,8 @@ impl DatabaseBuilder {
         let store = self.metadata_url().open().await?;
         let lease = match (self.mode, &self.metadata) {
             (Mode::Leader, _) => self.lease,
-            (Mode::Follower, _) | (Mode::Alone, None) => None,
+            // Of a realtime process nobody else writes the streams; where each of them is, is checked with every commit.
+            (Mode::Follower | Mode::Realtime, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
             (Mode::Alone, Some(_)) => {
                 Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?)
@@ -216,7 +228,7 @@ impl DatabaseBuilder {
         let options = self.store_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let storage = DeepStorage::open(&deep_storage, self.dir.join(CACHE_DIR), options)?;
         let now = self.clock.now();
-        if self.mode != Mode::Follower {
+        if matches!(self.mode, Mode::Alone | Mode::Leader) {
             sweep(store.as_ref(), &storage).await?;
             fail_interrupted_tasks(store.as_ref(), now).await?;
         }
@@ -237,6 +249,7 @@ impl DatabaseBuilder {
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = super::realtime::limits(self.memory_limit_bytes, self.threads.unwrap_or(available).get());
         let streams = super::realtime::streams(&self.dir, &view, &self.clock, limits)?;
+        let served = self.realtime.map(|options| Served::new(options, Arc::clone(&view)));
         let inner = Arc::new(Inner {
             mode: self.mode,
             tmp_dir: self.dir.join(TMP_DIR),
@@ -262,6 +275,7 @@ impl DatabaseBuilder {
             streams,
             hand_offs: Mutex::default(),
             declaring: tokio::sync::Mutex::default(),
+            served,
             watching: Mutex::new(JoinSet::new()),
         });
         inner.open_streams().await?;

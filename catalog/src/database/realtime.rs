@@ -6,7 +6,9 @@ mod keeper;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use henge_engine::error::{Category, Persona};
 use henge_engine::ingest::live::SealOptions;
 use henge_engine::ingest::{Cancellation, FinishedSegment};
 use henge_engine::model::{
@@ -20,10 +22,10 @@ use tokio::sync::oneshot;
 
 use self::keeper::Keeper;
 use super::ingest::{WorkDir, named_id, new_uid};
-use super::{Database, Inner, lost};
+use super::{Database, Inner, Mode, lost};
 use crate::publish::{PublishMode, PublishRequest};
-use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Stream, StreamStatus, Streams};
-use crate::store::{Standing, StreamAdvance};
+use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Reached, Stream, StreamStatus, Streams};
+use crate::store::{SinkRecord, StreamAdvance};
 
 pub(super) const REALTIME_DIR: &str = "realtime";
 /// Share of the memory limit that rows have before they are moved to files.
@@ -33,6 +35,9 @@ const WAL_BYTES: u64 = 4 << 30;
 const PENDING_BYTES: usize = 256 << 20;
 /// Granules that rows of one hand-off lie in, at most.
 const GRANULES: usize = 1_000;
+/// Who declares a data source anew waits so long for historicals, and looks this often.
+const PASS_ON: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
 /// Data sources that may be pushed to: each has a thread.
 const MAX_STREAMS: usize = 1_000;
 
@@ -56,7 +61,7 @@ pub(super) fn limits(memory_limit_bytes: Option<usize>, threads: usize) -> Limit
     }
 }
 
-fn stream_name(id: &str) -> String {
+pub(super) fn stream_name(id: &str) -> String {
     format!("push/{id}")
 }
 
@@ -65,6 +70,12 @@ impl Database {
     pub async fn push(&self, data_source: &str, push: Push) -> Result<Pushed> {
         let stream = self.inner.streams.get(data_source).ok_or_else(|| not_declared(data_source))?;
         stream.push(push).await
+    }
+
+    /// Whether a data source that nobody declared is made of the first rows that are pushed to it, unless they say
+    /// otherwise. In a cluster somebody declares it.
+    pub fn discovers(&self) -> bool {
+        self.inner.mode == Mode::Alone
     }
 
     /// Whether rows can be pushed to a data source.
@@ -137,8 +148,8 @@ impl Database {
 
 fn not_declared(data_source: &str) -> Error {
     Error::not_found(format!(
-        "nobody said how rows are pushed to `{data_source}`; push with `create=true`, or declare it with \
-         `PUT /v1/push/{data_source}/spec`"
+        "nobody said how rows are pushed to `{data_source}`; declare it with `PUT /v1/push/{data_source}/spec`, or push \
+         with `create=true`"
     ))
 }
 
@@ -197,10 +208,12 @@ impl Inner {
     /// Opens all streams that were declared. What is not published of them is shown again.
     pub(super) async fn open_streams(self: &Arc<Self>) -> Result<()> {
         for found in self.streams.find()? {
-            let position = self.store.stream_position(&stream_name(&found.id), 0).await?;
+            let (reached, known) = self.reached(&found).await?;
             let streams = Arc::clone(&self.streams);
-            let stream = tokio::task::spawn_blocking(move || streams.open(found, position)).await.map_err(lost)??;
-            self.keep(&stream);
+            let opened = tokio::task::spawn_blocking(move || streams.open_from(found, reached)).await;
+            let (stream, before) = opened.map_err(lost)??;
+            self.serve_sink(&stream, known, before.as_ref(), reached).await?;
+            self.keep(&stream, before);
         }
         Ok(())
     }
@@ -210,9 +223,19 @@ impl Inner {
             return Err(Error::capacity_exceeded(format!("rows can be pushed to {MAX_STREAMS} data sources at most")));
         }
         let (streams, uid) = (Arc::clone(&self.streams), new_uid(self.clock.now()));
-        let open = move || streams.open(streams.write(&uid, &spec)?, 0);
-        let stream = tokio::task::spawn_blocking(open).await.map_err(lost)??;
-        self.keep(&stream);
+        let found = tokio::task::spawn_blocking(move || streams.write(&uid, &spec)).await.map_err(lost)??;
+        let known = match self.record_new_sink(&found).await {
+            Ok(known) => known,
+            Err(error) => {
+                // Nobody was told that it is there.
+                self.streams.unwrite(&found)?;
+                return Err(error);
+            }
+        };
+        let streams = Arc::clone(&self.streams);
+        let stream = tokio::task::spawn_blocking(move || streams.open(found, 0)).await.map_err(lost)??;
+        self.serve_sink(&stream, known, None, Reached { settled: 0, published: 0 }).await?;
+        self.keep(&stream, None);
         Ok(())
     }
 
@@ -223,22 +246,46 @@ impl Inner {
             ));
         }
         stream.pause(true);
-        let handed_off = self.ask_hand_off(stream).await;
+        let handed_off = match self.ask_hand_off(stream).await {
+            Ok(_) => self.passed_on(stream).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = handed_off {
             stream.pause(false);
             return Err(error);
         }
         let (streams, old) = (Arc::clone(&self.streams), Arc::clone(stream));
         let opened = tokio::task::spawn_blocking(move || streams.redeclare(&old, &spec)).await.map_err(lost)??;
-        self.keep(&opened);
+        if let Some(sink) = stream.sink() {
+            let reached = Reached { settled: sink.settled, published: sink.published };
+            self.serve_sink(&opened, Some(sink), None, reached).await?;
+        }
+        self.keep(&opened, None);
+        Ok(())
+    }
+
+    /// Waits until queries read from segments all that a stream has published.
+    async fn passed_on(&self, stream: &Stream) -> Result<()> {
+        let began = std::time::Instant::now();
+        while stream.sink().is_some_and(|sink| sink.settled < sink.published) || !stream.is_empty() {
+            if began.elapsed() > PASS_ON {
+                return Err(Error::new(
+                    Category::ServiceUnavailable,
+                    Persona::User,
+                    "historicals have not loaded yet what was taken by the spec that is there; declare it again in a while",
+                )
+                .retryable(true));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         Ok(())
     }
 
     /// Hands a stream's rows off whenever they are due, for as long as it is open.
-    fn keep(self: &Arc<Self>, stream: &Arc<Stream>) {
+    fn keep(self: &Arc<Self>, stream: &Arc<Stream>, before: Option<Closed>) {
         let (asked, asking) = tokio::sync::mpsc::channel(16);
         self.hand_offs.lock().insert(stream.name().to_owned(), asked);
-        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(stream));
+        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(stream), before);
         self.watching.lock().spawn(keeper.run(asking));
     }
 
@@ -256,6 +303,7 @@ impl Inner {
         let reached = self.store.stream_position(&name, 0).await?;
         if reached >= closed.to {
             // An attempt whose answer was lost.
+            self.reread_sink(stream).await?;
             self.catch_up().await?;
         } else if reached != closed.from {
             return Err(Error::conflict(format!(
@@ -266,7 +314,7 @@ impl Inner {
             self.attempt(stream, closed).await?;
         }
         let generation = &closed.generation;
-        if generation.index.num_rows() == 0 {
+        if generation.index.num_rows() == 0 && self.served.is_none() {
             self.view.close_generation(&generation.data_source, generation.number);
         }
         let segments = generation.segments.lock().clone();
@@ -280,8 +328,15 @@ impl Inner {
         let now = self.clock.now();
         let publish_id = format!("push_{}_{}_{}", stream.id(), closed.to, new_uid(now));
         let named = finished.into_iter().map(|segment| (new_uid(now), segment)).collect::<Vec<_>>();
-        // From here on whoever shows one of them shows the generation no longer.
-        closed.generation.publishes_as(named.iter().map(|(uid, _)| *uid));
+        let sink = stream.sink().map(|sink| SinkRecord {
+            published: closed.to,
+            pending: named.iter().map(|(uid, _)| *uid).collect(),
+            ..sink
+        });
+        if sink.is_none() {
+            // From here on whoever shows one of them shows the generation no longer.
+            closed.generation.publishes_as(named.iter().map(|(uid, _)| *uid));
+        }
         let load_specs =
             named.iter().map(|(uid, segment)| self.storage.load_spec(&named_id(data_source, segment), *uid));
         let load_specs = load_specs.collect::<Vec<_>>();
@@ -296,14 +351,15 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 advance: Some(advance),
+                sink: sink.clone(),
                 tombstone_uids: new_uid,
-                // Rows are pushed only where queries read what is published.
-                standing: Standing::Active,
+                standing: self.standing(),
             };
             self.commit(&request).await
         };
         match published.await {
             Ok(added) => {
+                sink.into_iter().for_each(|sink| stream.set_sink(sink));
                 *closed.generation.segments.lock() = added.iter().map(|record| record.id.to_string()).collect();
                 Ok(())
             }

@@ -35,7 +35,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
 async fn polling(inner: Weak<Inner>) {
     let mut was_there = true;
     let poll = match inner.upgrade().map(|inner| inner.mode) {
-        Some(Mode::Leader | Mode::Follower) => CLUSTER_POLL,
+        Some(Mode::Leader | Mode::Follower | Mode::Realtime) => CLUSTER_POLL,
         _ => POLL,
     };
     loop {
@@ -129,7 +129,7 @@ impl Inner {
     /// Shows what others changed since, and what was changed by hand.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let settled = match self.mode {
-            Mode::Follower => Ok(()),
+            Mode::Follower | Mode::Realtime => Ok(()),
             Mode::Alone | Mode::Leader => self.settle_by_hand().await,
         };
         let _in_order = self.publishing.lock().await;
@@ -145,9 +145,9 @@ impl Inner {
                 continue;
             }
             if self.view.rev(&data_source) != rev {
-                let (rev, used) = self.store.used(&data_source).await?;
-                let segments = used.len();
-                self.view.replace(&data_source, rev, used)?;
+                let state = self.store.state(&data_source).await?;
+                let (rev, segments) = (state.rev, state.used.len());
+                self.view.replace(&data_source, state)?;
                 tracing::info!(data_source, rev, segments, "served as the metadata database has it now");
             }
         }

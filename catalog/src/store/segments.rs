@@ -6,7 +6,7 @@ use sqlx::Transaction;
 
 use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::failure;
-use super::record::{Overlap, Publication, Published, SegmentRecord, StreamAdvance, TakenGroup};
+use super::record::{Overlap, Publication, Published, SegmentRecord, SinkRecord, StreamAdvance, TakenGroup};
 use super::row::{self, Schemas};
 use super::sql_store::out_of_step;
 use super::{payload, sql};
@@ -57,6 +57,13 @@ pub(super) async fn advance<D: Dialect>(writing: &mut Writing<D>, stretch: &Stre
         return Err(out_of_step(stretch));
     }
     execute(writing, sql::INSERT_STREAM_POSITION, values![stream, part, *to]).await.map(drop)
+}
+
+/// Records a sink in place of what was recorded of it.
+pub(super) async fn put_sink<D: Dialect>(writing: &mut Writing<D>, sink: &SinkRecord) -> Result<()> {
+    let uid = sink.uid.to_string();
+    execute(writing, sql::DELETE_SINK, values![&uid]).await?;
+    execute(writing, sql::INSERT_SINK, values![uid, &sink.data_source, payload::to_json(sink)?]).await.map(drop)
 }
 
 /// Whether the segments of a publication are there, by the names of their bytes.

@@ -102,6 +102,7 @@ fn publication(publish_id: &str, span: &str) -> Publication {
         spans: vec![interval(span)],
         intended_pushes: 0,
         advance: None,
+        sink: None,
         now: time("2026-01-01"),
     }
 }
@@ -289,6 +290,46 @@ async fn a_stream_advances_with_its_segments(fixture: &Fixture) -> Result<()> {
     assert!(matches!(publish("c", 1, 0, 3, Vec::new()).await?, Publish::Done(_)), "no rows, and yet further");
     assert!(matches!(publish("d", 0, 7, 8, Vec::new()).await?, Publish::Done(_)));
     assert_eq!((store.stream_position("wiki", 0).await?, store.stream_position("wiki", 1).await?), (8, 3));
+    Ok(())
+}
+
+/// A sink is recorded in the order of its data source's changes, and with a publication or not at all.
+async fn a_sink_changes_with_the_segments_that_hold_its_rows(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let opened = SinkRecord {
+        uid: SegmentUid::numbered(7),
+        data_source: "wiki".to_owned(),
+        server: "127.0.0.1:8888".to_owned(),
+        schema: record(DAY, "1", 0, 1).schema,
+        settled: 0,
+        published: 0,
+        pending: Vec::new(),
+    };
+    let other = SinkRecord { uid: SegmentUid::numbered(8), data_source: "other".to_owned(), ..opened.clone() };
+    let now = time("2026-01-01");
+    assert_eq!((store.save_sink(&opened, now).await?, store.save_sink(&other, now).await?), (1, 1));
+    let state = store.state("wiki").await?;
+    assert_eq!(state, DataSourceState { rev: 1, used: Vec::new(), sinks: vec![opened.clone()] });
+
+    let published = SinkRecord { published: 7, pending: vec![SegmentUid::numbered(9)], ..opened.clone() };
+    let publish = async |id: &str, from, to| {
+        let stretch = StreamAdvance { stream: "wiki".to_owned(), part: 0, from, to };
+        let sink = Some(published.clone());
+        let publication = Publication { advance: Some(stretch), sink, ..publication(id, DAY) };
+        let add = vec![record(DAY, "1", 0, 2)];
+        let decide = move |_: &Overlap| Ok(Decision { add: add.clone(), mark_unused: Vec::new() });
+        store.publish(&publication, &decide).await
+    };
+    assert!(publish("a", 3, 7).await.is_err(), "it is not published up to 3");
+    assert_eq!(store.state("wiki").await?, state);
+    assert!(matches!(publish("a", 0, 7).await?, Publish::Done(_)));
+    let state = store.state("wiki").await?;
+    assert_eq!((state.rev, state.used.len(), state.sinks), (2, 1, vec![published.clone()]));
+    assert_eq!(store.snapshot().await?.sinks, [published.clone(), other.clone()]);
+
+    assert!(store.remove_sink(&published, now).await?);
+    assert!(!store.remove_sink(&published, now).await?);
+    assert_eq!(store.snapshot().await?.sinks, [other]);
     Ok(())
 }
 
@@ -648,6 +689,7 @@ suite!(
     users_are_replaced_listed_by_name_and_removed,
     files_taken_for_left_behind_are_not_published,
     a_stream_advances_with_its_segments,
+    a_sink_changes_with_the_segments_that_hold_its_rows,
     concurrent_publications_come_in_one_order,
     of_the_same_publication_at_once_one_is_done,
     a_row_inserted_by_hand_is_found_and_becomes_a_segment,

@@ -194,6 +194,8 @@ impl LiveSource {
             num_visible: published.map_or(0, |view| view.num_visible) + live.len(),
             promoted,
             live,
+            tails: published.map_or_else(Vec::new, |view| view.tails.clone()),
+            withheld: published.map_or_else(HashSet::new, |view| view.withheld.clone()),
             broken: None,
         })
     }
