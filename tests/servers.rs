@@ -3,6 +3,7 @@
 mod failure;
 mod life;
 mod order;
+mod realtime;
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::harness::process::until;
 use crate::harness::servers::{Node, Place};
 
 pub fn trials() -> Vec<Trial> {
-    [life::trials(), failure::trials(), order::trials()].into_iter().flatten().collect()
+    [life::trials(), failure::trials(), order::trials(), realtime::trials()].into_iter().flatten().collect()
 }
 
 /// Edits in each of `hours` hours of a day, `rows` in each; each adds `added`.

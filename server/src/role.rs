@@ -4,3 +4,5 @@ pub mod all;
 mod broker;
 pub mod cluster;
 mod coordinator;
+mod realtime;
+mod sent_on;
