@@ -247,7 +247,8 @@ impl DatabaseBuilder {
             ..RuntimeOptions::default()
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let limits = super::realtime::limits(self.memory_limit_bytes, self.threads.unwrap_or(available).get());
+        let (threads, tmp_dir) = (self.threads.unwrap_or(available).get(), self.dir.join(TMP_DIR));
+        let limits = super::realtime::limits(self.memory_limit_bytes, threads, tmp_dir);
         let streams = super::realtime::streams(&self.dir, &view, &self.clock, limits)?;
         let served = self.realtime.map(|options| Served::new(options, Arc::clone(&view)));
         let inner = Arc::new(Inner {

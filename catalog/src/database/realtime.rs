@@ -4,7 +4,7 @@ mod insert;
 mod keeper;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,13 +51,14 @@ pub struct HandOff {
 /// The answer to who asked for a hand-off.
 pub(super) type HandOffAnswer = oneshot::Sender<Result<HandOff>>;
 
-pub(super) fn limits(memory_limit_bytes: Option<usize>, threads: usize) -> Limits {
+pub(super) fn limits(memory_limit_bytes: Option<usize>, threads: usize, spill_dir: PathBuf) -> Limits {
     Limits {
         memory_bytes: memory_limit_bytes.map_or(MEMORY_BYTES, |bytes| bytes / MEMORY_SHARE),
         wal_bytes: WAL_BYTES,
         pending_bytes: PENDING_BYTES,
         granules: GRANULES,
         threads,
+        spill_dir,
     }
 }
 

@@ -429,7 +429,19 @@ fn replay(
         );
     }
     add(&core.counts.replayed_rows, staged.num_rows() as u64);
-    generation.append(&staged, number, core.streams.clock.now())
+    generation.append(&staged, number, core.streams.clock.now())?;
+    make_room(core, generation)
+}
+
+/// A log may have more rows than there is memory for. They are not among those that are shown yet.
+fn make_room(core: &Core, generation: &Generation) -> Result<()> {
+    let (streams, limit) = (&core.streams, core.streams.limits.memory_bytes);
+    let taken = || streams.memory_bytes() + generation.index.memory_bytes();
+    if taken() > limit {
+        let moved = streams.spill(generation, || taken() <= limit / 2)?;
+        add(&core.counts.persists, moved);
+    }
+    Ok(())
 }
 
 pub(super) fn added(number: u64, staged: &StagedRows) -> Added {

@@ -3,9 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use henge_engine::ingest::Cancellation;
 use henge_engine::ingest::live::{LiveIndex, RowParser};
 use henge_engine::model::SegmentUid;
-use henge_engine::storage::Disk;
+use henge_engine::storage::{Disk, LocalDisk};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -31,6 +32,8 @@ pub struct Limits {
     pub granules: usize,
     /// Requests that are parsed at one time.
     pub threads: usize,
+    /// Where rows are moved to that have no room in memory.
+    pub spill_dir: PathBuf,
 }
 
 /// What all streams of a process share.
@@ -197,6 +200,23 @@ impl Streams {
 
     pub fn is_short_of_memory(&self) -> bool {
         self.memory_bytes() > self.limits.memory_bytes
+    }
+
+    /// Moves the oldest rows of a generation to files until there is room enough. Returns how many chunks that were.
+    pub fn spill(&self, generation: &Generation, is_enough: impl Fn() -> bool) -> Result<u64> {
+        let dir = self.limits.spill_dir.join(format!("realtime-{}", generation.number));
+        let mut moved = 0;
+        while !is_enough() {
+            if moved == 0 {
+                LocalDisk.create_dir_durably(&dir).map_err(|error| cannot_use(&dir, error))?;
+                generation.removes_at_its_end(&dir);
+            }
+            if !generation.index.spill_one(&dir, &Cancellation::default())? {
+                break;
+            }
+            moved += 1;
+        }
+        Ok(moved)
     }
 
     pub(super) fn open_generation(&self, data_source: &str, parser: &RowParser) -> Arc<Generation> {

@@ -1,9 +1,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use henge_engine::ingest::Cancellation;
-use henge_engine::storage::{Disk, LocalDisk};
-use henge_engine::{Error, Result};
+use henge_engine::Result;
 use tokio::sync::mpsc;
 
 use super::{HandOff, HandOffAnswer};
@@ -187,20 +185,11 @@ impl Keeper {
         }
         let (streams, stream) = (Arc::clone(&inner.streams), Arc::clone(&self.stream));
         let waiting = self.waiting.as_ref().map(|waiting| Arc::clone(&waiting.closed.generation));
-        let tmp_dir = inner.tmp_dir.clone();
         let spill = move || -> Result<u64> {
+            let is_enough = || streams.memory_bytes() <= streams.limits().memory_bytes / 2;
             let mut moved = 0;
             for generation in waiting.into_iter().chain([stream.generation()]) {
-                let dir = tmp_dir.join(format!("realtime-{}", generation.number));
-                LocalDisk.create_dir_durably(&dir).map_err(|error| {
-                    Error::runtime_failure(format!("`{}` cannot be made", dir.display())).with_source(error)
-                })?;
-                generation.removes_at_its_end(&dir);
-                while streams.memory_bytes() > streams.limits().memory_bytes / 2
-                    && generation.index.spill_one(&dir, &Cancellation::default())?
-                {
-                    moved += 1;
-                }
+                moved += streams.spill(&generation, is_enough)?;
             }
             Ok(moved)
         };
