@@ -31,9 +31,10 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
+use futures::TryStreamExt;
 use henge_engine::ingest::{Cancellation, StoreOptions};
 use henge_engine::model::{Interval, SegmentId, Timestamp};
-use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, error_from_datafusion};
+use henge_engine::session::{Runtime, SCHEMA, Session, SessionOptions, Statement, error_from_datafusion};
 use henge_engine::storage::DeepStorage;
 use henge_engine::table::DataSourceTable;
 use henge_engine::{Error, Result};
@@ -63,6 +64,8 @@ pub struct Database {
     inner: Arc<Inner>,
     /// What sessions run on.
     runtime: Arc<Runtime>,
+    /// Asks the queries of [`Database::sql`], and remembers their plans.
+    asking: Arc<OnceLock<Session>>,
 }
 
 /// What a database is for.
@@ -180,7 +183,7 @@ impl Database {
     /// The same database, with sessions that run on another runtime.
     #[must_use]
     pub fn with_runtime(self, runtime: Arc<Runtime>) -> Self {
-        Self { runtime, ..self }
+        Self { runtime, asking: Arc::default(), ..self }
     }
 
     /// The schemas `druid`, `sys` and `information_schema`. It shows what is published at the time of each query, so it
@@ -202,8 +205,15 @@ impl Database {
 
     /// The answer to one statement.
     pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let frame = self.session(SessionOptions::default()).sql(sql).await?;
-        frame.collect().await.map_err(error_from_datafusion)
+        let session = self.asking.get_or_init(|| self.session(SessionOptions::default()));
+        let mut statements = session.parse(sql)?;
+        if !matches!(statements.as_slice(), [Statement::Query(_)]) {
+            // What it sets or makes ends with it.
+            let frame = self.session(SessionOptions::default()).sql(sql).await?;
+            return frame.collect().await.map_err(error_from_datafusion);
+        }
+        let plan = session.plan(statements.remove(0)).await?;
+        session.execute(plan).await?.try_collect().await.map_err(error_from_datafusion)
     }
 
     /// A data source as a table, with the segments of this moment. Fails with `NotFound` if it has none.

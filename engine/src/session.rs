@@ -18,6 +18,7 @@ mod error;
 mod explain;
 mod insert;
 mod label;
+mod plan_cache;
 mod rule;
 mod series;
 mod spelling;
@@ -37,17 +38,18 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogPro
 use datafusion::common::config::Dialect as ParserDialect;
 #[cfg(feature = "distributed")]
 use datafusion::datasource::MemTable;
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
 use futures::StreamExt;
@@ -60,6 +62,7 @@ pub use self::depth::STACK_BYTES;
 pub use self::error::error_from_datafusion;
 pub use self::insert::RowWriter;
 pub use self::label::output_label;
+use self::plan_cache::PlanCache;
 pub use self::temporary::TEMPORARY_SCHEMA;
 use self::temporary::{Adopted, Temporary, WithTemporary};
 pub use self::variable::{HengeOptions, SqlDialect};
@@ -245,6 +248,7 @@ pub struct Session {
     context: SessionContext,
     options: SessionOptions,
     temporary: Temporary,
+    plans: PlanCache,
     /// What its queries tell whoever asked, beside their rows.
     notices: Arc<Mutex<Vec<String>>>,
     #[cfg(feature = "distributed")]
@@ -276,6 +280,7 @@ impl Session {
             context: SessionContext::new_with_state(state),
             options,
             temporary,
+            plans: PlanCache::default(),
             notices: Arc::default(),
             #[cfg(feature = "distributed")]
             broker: runtime.broker.as_ref().map(Arc::clone),
@@ -445,13 +450,26 @@ impl Session {
         if let (Some(broker), false) = (&self.broker, matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_))) {
             return cluster::stream(self, broker, plan, cancel).await;
         }
-        let frame = self.context.execute_logical_plan(plan).await.map_err(error_from_datafusion)?;
-        let context = frame.task_ctx();
+        let (state, plan) = self.physical(plan).await.map_err(error_from_datafusion)?;
+        let plan = cancel::watch(plan, cancel)?;
+        let context = TaskContext::from(&state);
         let config = context.session_config().clone().with_extension(Arc::new(cancel.clone()));
         let context = Arc::new(context.with_session_config(config));
-        let plan = cancel::watch(frame.create_physical_plan().await.map_err(error_from_datafusion)?, cancel)?;
         let stream = execute_stream(plan, context).map_err(error_from_datafusion)?;
         Ok(Box::pin(Canceling { stream, cancel: cancel.clone() }))
+    }
+
+    /// The operators of a plan, and the settings that they run under.
+    async fn physical(&self, plan: LogicalPlan) -> PlanResult<(SessionState, Arc<dyn ExecutionPlan>)> {
+        if matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_)) {
+            let (state, plan) = self.context.execute_logical_plan(plan).await?.into_parts();
+            let operators = state.create_physical_plan(&plan).await?;
+            return Ok((state, operators));
+        }
+        let state = self.context.state();
+        let optimized = self.plans.optimize(&plan, &state)?;
+        let operators = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        Ok((state, operators))
     }
 
     async fn collect(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<Vec<RecordBatch>> {

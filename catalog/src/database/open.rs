@@ -285,7 +285,7 @@ impl DatabaseBuilder {
         }
         watch::start(&inner);
         let runtime = Arc::clone(&inner.runtime);
-        Ok(Opening::Opened(Database { inner, runtime }))
+        Ok(Opening::Opened(Database { inner, runtime, asking: Arc::default() }))
     }
 }
 

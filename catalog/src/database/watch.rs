@@ -80,7 +80,8 @@ async fn compacting(inner: Weak<Inner>) {
         let changes = inner.view.changes();
         if looked_at != Some(changes) {
             looked_at = Some(changes);
-            let database = Database { inner: Arc::clone(&inner), runtime: Arc::clone(&inner.runtime) };
+            let runtime = Arc::clone(&inner.runtime);
+            let database = Database { inner: Arc::clone(&inner), runtime, asking: Arc::default() };
             for spec in inner.due_compactions() {
                 let data_source = spec.data_source.clone();
                 match database.compact(spec, None, Cancellation::default()).await {

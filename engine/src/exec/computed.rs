@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
@@ -13,7 +14,7 @@ use datafusion::physical_expr::expressions::Column;
 use super::reader::{Reader, Rows, arrow_field};
 use crate::error::Error;
 use crate::model::SegmentSchema;
-use crate::segment::Segment;
+use crate::segment::{Dictionary, Segment};
 
 /// A deterministic expression over some columns of the data source.
 #[derive(Clone, Debug)]
@@ -58,29 +59,48 @@ impl PartialEq for Computed {
     }
 }
 
-/// Evaluates one expression block by block.
+/// Evaluates one expression block by block; one of a string dimension with few values once for each value.
 #[derive(Debug)]
 pub(super) struct Evaluation {
     computed: Computed,
     schema: SchemaRef,
     readers: Vec<Reader>,
+    by_code: ByCode,
+}
+
+/// The values of an expression of one string dimension, of a segment.
+#[derive(Debug, Default)]
+enum ByCode {
+    #[default]
+    NotTried,
+    Known(ArrayRef),
+    /// It fails for some value, which no selected row need have.
+    Fails,
 }
 
 impl Evaluation {
     pub(super) fn new(computed: Computed, columns: &SegmentSchema) -> Self {
         let fields = computed.columns.iter().filter_map(|&index| columns.column(index)).map(arrow_field);
         let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
-        Self { computed, schema, readers: Vec::new() }
+        Self { computed, schema, readers: Vec::new(), by_code: ByCode::NotTried }
     }
 
     pub(super) fn open(&mut self, segment: &dyn Segment, columns: &SegmentSchema) -> Result<()> {
         let readers = self.computed.columns.iter().map(|&index| Reader::open(segment, columns, index));
         self.readers = readers.collect::<Result<_>>()?;
+        self.by_code = ByCode::NotTried;
         Ok(())
     }
 
     /// The values for some rows of a block.
     pub(super) fn evaluate(&mut self, block: usize, rows: Rows<'_>) -> Result<ArrayRef> {
+        if let [Reader::Strings(reader)] = self.readers.as_mut_slice()
+            && let Some(values) = self.by_code.values(&self.computed, reader.column.dictionary(), rows.len())
+        {
+            reader.append(block, rows)?;
+            let codes = UInt32Array::from(std::mem::take(&mut reader.codes));
+            return Ok(take(values, &codes, None)?);
+        }
         let mut columns = Vec::with_capacity(self.readers.len());
         for (reader, field) in self.readers.iter_mut().zip(self.schema.fields()) {
             reader.append(block, rows)?;
@@ -113,6 +133,25 @@ impl Evaluation {
             None => truths.values().clone(),
         })
     }
+}
+
+impl ByCode {
+    /// The values by code, where there are no more of them than `num_rows` that want theirs.
+    fn values(&mut self, computed: &Computed, dictionary: &dyn Dictionary, num_rows: usize) -> Option<&ArrayRef> {
+        if matches!(self, Self::NotTried) && dictionary.cardinality() <= num_rows {
+            *self = evaluate_values(computed, dictionary).map_or(Self::Fails, Self::Known);
+        }
+        match self {
+            Self::Known(values) => Some(values),
+            Self::NotTried | Self::Fails => None,
+        }
+    }
+}
+
+fn evaluate_values(computed: &Computed, dictionary: &dyn Dictionary) -> Result<ArrayRef> {
+    let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8View, true)]));
+    let batch = RecordBatch::try_new(schema, vec![dictionary.values()?])?;
+    computed.expr.evaluate(&batch)?.into_array(batch.num_rows())
 }
 
 /// The values of an expression, as they are folded.

@@ -55,7 +55,7 @@ mod x86 {
     use std::arch::x86_64::{
         __m256i, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_min_epu32, _mm256_movemask_ps,
         _mm256_set1_epi32, _mm256_sub_epi32, _mm512_add_epi32, _mm512_cmplt_epu32_mask, _mm512_loadu_si512,
-        _mm512_mask_compressstoreu_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_sub_epi32,
+        _mm512_maskz_compress_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_storeu_si512, _mm512_sub_epi32,
     };
 
     use super::mark_range_plainly;
@@ -100,7 +100,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn places_avx512(bits: &[u64], rows: &mut Vec<u32>) {
-        // Sixteen more than there are: a store may be of that many, of which those after the last are not counted.
+        // Sixteen more than there are: a store is of that many, of which those after the last are not counted.
         let count: usize = bits.iter().map(|word| word.count_ones() as usize).sum();
         rows.reserve(count + 16);
         let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -112,8 +112,11 @@ mod x86 {
                     continue;
                 }
                 let places = _mm512_add_epi32(lane, _mm512_set1_epi32(base + i * 16));
+                // In two steps: storing some lanes only is done in microcode by AMD's processors (Zen 4), and took
+                // nearly half of a filtered sum's time.
+                let packed = _mm512_maskz_compress_epi32(mask, places);
                 // SAFETY: room for `count + 16` was reserved, and `at` is at most `count` less the bits of this mask.
-                unsafe { _mm512_mask_compressstoreu_epi32(rows.as_mut_ptr().add(at).cast(), mask, places) };
+                unsafe { _mm512_storeu_si512(rows.as_mut_ptr().add(at).cast(), packed) };
                 at += mask.count_ones() as usize;
             }
         }

@@ -19,8 +19,9 @@ use crate::error::{Error, Result};
 /// Every so many values one is written whole, so that a search need not begin at the start of the page.
 const RESTART: usize = 16;
 
-/// A page is closed once it holds this many bytes of front-coded values.
-const PAGE_BYTES: usize = 32 << 10;
+/// A page is closed once it holds this many bytes of front-coded values. Small, because a few values of an answer are
+/// mostly on as many pages, each of which is decompressed.
+const PAGE_BYTES: usize = 8 << 10;
 
 /// Pages are compressed at this level of zstd: smaller is better here, for a page is decompressed once.
 const ZSTD_LEVEL: i32 = 3;

@@ -12,7 +12,7 @@ use datafusion::error::Result;
 use super::distinct::DistinctSets;
 use super::fold::FoldKind;
 use super::input::{Ends, Input, InputValues, Summary};
-use super::loops::{Groups, add_valid, combine, count_codes, fold, fold_ends, sum_in_lanes};
+use super::loops::{Groups, add_valid, combine, count_codes, fold, fold_greatest, fold_least, sum_in_lanes};
 use crate::aggregate::estimate_of_texts;
 use crate::error::Error;
 use crate::exec::ordinals::Numbering;
@@ -188,10 +188,10 @@ impl Accumulator {
                 fold(sums, groups, values, validity, |sum, value| sum + value);
             }
             (Totals::Long(Extreme::Least, ends), InputValues::Long(values)) => {
-                fold_ends(ends, groups, values, validity, |value, end| value < end);
+                fold_least(ends, groups, values, validity);
             }
             (Totals::Long(Extreme::Greatest, ends), InputValues::Long(values)) => {
-                fold_ends(ends, groups, values, validity, |value, end| value > end);
+                fold_greatest(ends, groups, values, validity);
             }
             (Totals::Float(extreme, ends), InputValues::Float(values)) => {
                 let extreme = *extreme;

@@ -156,23 +156,57 @@ pub(super) fn count_and_sum(counts: &mut [u64], sums: &mut [i64], groups: &[u32]
     }
 }
 
-/// Puts each valid value in the place of its group's if it is better. Few are, once some have been seen: a branch that
-/// is foreseen costs less than storing each.
-pub(super) fn fold_ends(
+/// Values that are looked at together: where none is better than the worst end, none changes anything.
+const STRETCH: usize = 32;
+
+/// Puts each valid value in the place of its group's if it is less.
+pub(super) fn fold_least(ends: &mut [i64], groups: Groups<'_>, values: &[i64], validity: Option<&NullBuffer>) {
+    fold_ends(ends, groups, values, validity, |value, end| value < end, any_less);
+}
+
+/// Puts each valid value in the place of its group's if it is greater.
+pub(super) fn fold_greatest(ends: &mut [i64], groups: Groups<'_>, values: &[i64], validity: Option<&NullBuffer>) {
+    fold_ends(ends, groups, values, validity, |value, end| value > end, any_greater);
+}
+
+/// Few values are better, once some have been seen: stretches of which none is are passed over, and a branch that is
+/// foreseen costs less than storing each.
+fn fold_ends(
     ends: &mut [i64],
     groups: Groups<'_>,
     values: &[i64],
     validity: Option<&NullBuffer>,
     is_better: impl Fn(i64, i64) -> bool,
+    any_better: fn(&[i64], i64) -> bool,
 ) {
     let (Groups::Each(groups), None) = (groups, validity) else {
         return fold(ends, groups, values, validity, |end, value| if is_better(value, end) { value } else { end });
     };
-    for (&group, &value) in groups.iter().zip(values) {
-        let end = &mut ends[group as usize];
-        if is_better(value, *end) {
-            *end = value;
+    // Of a group without a row yet it is one that every value is better than.
+    let worst = ends.iter().copied().reduce(|worst, end| if is_better(worst, end) { end } else { worst });
+    let worst = worst.filter(|_| ends.len() * 4 <= values.len());
+    for (groups, values) in groups.chunks(STRETCH).zip(values.chunks(STRETCH)) {
+        if worst.is_some_and(|worst| !any_better(values, worst)) {
+            continue;
         }
+        for (&group, &value) in groups.iter().zip(values) {
+            let end = &mut ends[group as usize];
+            if is_better(value, *end) {
+                *end = value;
+            }
+        }
+    }
+}
+
+widened! {
+    fn any_less(values: &[i64], bound: i64) -> bool {
+        values.iter().fold(false, |any, &value| any | (value < bound))
+    }
+}
+
+widened! {
+    fn any_greater(values: &[i64], bound: i64) -> bool {
+        values.iter().fold(false, |any, &value| any | (value > bound))
     }
 }
 
@@ -290,6 +324,25 @@ mod tests {
         assert!(!fits_one_word(4, 100, 0, SMALL as i64));
         assert!(!fits_one_word(4, 100, i64::MIN, i64::MAX));
         assert!(!fits_one_word(4, MOST_ROWS + 1, 0, 1));
+    }
+
+    #[test]
+    fn ends_are_those_of_all_values_whatever_is_passed_over() {
+        let values = (0..5000_i64).map(|i| (i * 7919) % 1013 - 500).collect::<Vec<_>>();
+        let groups = (0..5000_u32).map(|i| i * i % 11).collect::<Vec<_>>();
+        // Of the last group there is no row.
+        for num_groups in [12, 3000] {
+            let (mut least, mut greatest) = (vec![i64::MAX; num_groups], vec![i64::MIN; num_groups]);
+            for at in [0..100, 100..4000, 4000..5000] {
+                fold_least(&mut least, Groups::Each(&groups[at.clone()]), &values[at.clone()], None);
+                fold_greatest(&mut greatest, Groups::Each(&groups[at.clone()]), &values[at], None);
+            }
+            for group in 0..num_groups {
+                let of_group = || values.iter().zip(&groups).filter(|(_, of)| **of as usize == group).map(|(v, _)| *v);
+                assert_eq!(least[group], of_group().min().unwrap_or(i64::MAX));
+                assert_eq!(greatest[group], of_group().max().unwrap_or(i64::MIN));
+            }
+        }
     }
 
     #[test]
