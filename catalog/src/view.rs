@@ -32,6 +32,7 @@ pub use problems::{Problem, Problems};
 use room::Room;
 use schemas::SchemaCounts;
 pub(crate) use schemas::union;
+pub use tail::RemoteRows;
 use tail::Tail;
 
 use crate::store::{DataSourceState, SegmentRecord, SinkRecord, Snapshot, Standing};
@@ -73,6 +74,7 @@ pub struct View {
     storage: DeepStorage,
     druids: Druids,
     reads: Reads,
+    remote_rows: RemoteRows,
     room: Arc<Room>,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
@@ -133,12 +135,14 @@ impl View {
         storage: DeepStorage,
         druids: Druids,
         reads: Reads,
+        remote_rows: RemoteRows,
         cache_limit_bytes: Option<u64>,
         snapshot: Snapshot,
     ) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
         let room = Arc::new(Room::new(storage.clone(), cache_limit_bytes));
-        let view = Self { storage, druids, reads, room, shown, working, changes: watch::Sender::new(0) };
+        let changes = watch::Sender::new(0);
+        let view = Self { storage, druids, reads, remote_rows, room, shown, working, changes };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
@@ -234,7 +238,7 @@ impl View {
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
         retired.extend(before.iter().map(|segment| (segment.record.uid, Arc::downgrade(&segment.segment))));
-        let shown = source.show(data_source)?;
+        let shown = source.show(data_source, self.remote_rows)?;
         let mut next = Shown::clone(&self.shown.read());
         match shown {
             Some(shown) => drop(next.published.insert(data_source.to_owned(), shown)),
@@ -433,13 +437,14 @@ impl WorkingSource {
         found
     }
 
-    fn show(&self, name: &str) -> Result<Option<Arc<DataSourceView>>> {
+    fn show(&self, name: &str, remote_rows: RemoteRows) -> Result<Option<Arc<DataSourceView>>> {
         let visible = self.timeline.visible().clone();
         let num_visible: usize = visible.data(Interval::ETERNITY).map(|entry| entry.group.partitions().len()).sum();
         let (tails, withheld) = self.tails();
         if num_visible == 0 && tails.is_empty() {
             return Ok(None);
         }
+        let broken = tails.first().filter(|_| remote_rows == RemoteRows::Refused).map(Tail::refused);
         let mut schema = self.schemas.union()?;
         if !tails.is_empty() {
             let tails = tails.iter().map(|tail| tail.segment.schema().as_ref());
@@ -455,7 +460,7 @@ impl WorkingSource {
             live: Vec::new(),
             tails,
             withheld,
-            broken: None,
+            broken,
         })))
     }
 }

@@ -19,7 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
 use crate::store::{Lease, MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
-use crate::view::{Druids, Reads, View};
+use crate::view::{Druids, Reads, RemoteRows, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
@@ -238,7 +238,9 @@ impl DatabaseBuilder {
         let snapshot = store.snapshot().await?;
         let reads = if self.mode == Mode::Alone { Reads::Here } else { Reads::Elsewhere };
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
-        let view = View::new(storage.clone(), self.druids, reads, self.cache_limit_bytes, snapshot)?;
+        // Only a broker plans for others.
+        let remote_rows = if self.mode == Mode::Follower { RemoteRows::Asked } else { RemoteRows::Refused };
+        let view = View::new(storage.clone(), self.druids, reads, remote_rows, self.cache_limit_bytes, snapshot)?;
         let view = Arc::new(view);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,

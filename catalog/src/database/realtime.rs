@@ -35,8 +35,8 @@ const WAL_BYTES: u64 = 4 << 30;
 const PENDING_BYTES: usize = 256 << 20;
 /// Granules that rows of one hand-off lie in, at most.
 const GRANULES: usize = 1_000;
-/// Who declares a data source anew waits so long for historicals, and looks this often.
-const PASS_ON: Duration = Duration::from_secs(60);
+/// Historicals have so long to load what was handed off, before who asks for more is told; and it is looked this often.
+pub(super) const PASS_ON: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 /// Data sources that may be pushed to: each has a thread.
 const MAX_STREAMS: usize = 1_000;
@@ -145,6 +145,12 @@ impl Database {
         }
         Ok(done)
     }
+}
+
+pub(super) fn not_passed_on() -> Error {
+    let message = "what was handed off before is not done yet (in a cluster: historicals have not loaded it); rows are kept \
+                   and shown meanwhile, try again in a while";
+    Error::new(Category::ServiceUnavailable, Persona::User, message).retryable(true)
 }
 
 fn not_declared(data_source: &str) -> Error {
@@ -270,12 +276,7 @@ impl Inner {
         let began = std::time::Instant::now();
         while stream.sink().is_some_and(|sink| sink.settled < sink.published) || !stream.is_empty() {
             if began.elapsed() > PASS_ON {
-                return Err(Error::new(
-                    Category::ServiceUnavailable,
-                    Persona::User,
-                    "historicals have not loaded yet what was taken by the spec that is there; declare it again in a while",
-                )
-                .retryable(true));
+                return Err(not_passed_on());
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::clock::Clock;
 use crate::store::Snapshot;
-use crate::view::{Druids, Generation, Reads, View};
+use crate::view::{Druids, Generation, Reads, RemoteRows, View};
 
 #[derive(Debug)]
 struct FixedClock;
@@ -50,7 +50,9 @@ fn streams(disk: &MemoryDisk, dir: &Path) -> Arc<Streams> {
 fn streams_of(disk: &MemoryDisk, dir: &Path, limits: Limits) -> Arc<Streams> {
     let storage =
         DeepStorage::open(&DeepStorageUrl::Local(dir.join("segments")), dir.join("cache"), Vec::new()).unwrap();
-    let view = Arc::new(View::new(storage, Druids::default(), Reads::Here, None, Snapshot::default()).unwrap());
+    let view = Arc::new(
+        View::new(storage, Druids::default(), Reads::Here, RemoteRows::Refused, None, Snapshot::default()).unwrap(),
+    );
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Streams::new("realtime".into(), disk, view, Arc::new(FixedClock), limits).unwrap()
 }
@@ -307,7 +309,7 @@ async fn a_log_is_read_within_the_memory_that_there_is() {
     const ROWS: u64 = 10_000;
     let dir = tempfile::tempdir().unwrap();
     let disk = MemoryDisk::new();
-    let few = Limits { memory_bytes: 3 << 20, ..limits(dir.path()) };
+    let few = Limits { memory_bytes: 1 << 20, ..limits(dir.path()) };
     let streams = streams_of(&disk, dir.path(), few.clone());
     let stream = open(&streams, 0).unwrap();
     for number in 0..REQUESTS {
@@ -325,7 +327,8 @@ async fn a_log_is_read_within_the_memory_that_there_is() {
     let stream = open(&streams, 0).unwrap();
     let status = stream.status();
     assert!(status.persists > 0, "nothing was moved to files");
-    assert!(status.memory_bytes <= few.memory_bytes as u64, "{} bytes", status.memory_bytes);
+    // The chunk that grows stays.
+    assert!(status.memory_bytes <= 2 * few.memory_bytes as u64, "{} bytes", status.memory_bytes);
     assert_eq!(shown(&stream), all);
     streams.close(NAME);
 }

@@ -196,7 +196,7 @@ impl LiveSource {
             live,
             tails: published.map_or_else(Vec::new, |view| view.tails.clone()),
             withheld: published.map_or_else(HashSet::new, |view| view.withheld.clone()),
-            broken: None,
+            broken: published.and_then(|view| view.broken.as_ref()).map(henge_engine::Error::duplicate),
         })
     }
 }

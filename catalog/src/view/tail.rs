@@ -20,7 +20,26 @@ pub(super) struct Tail {
     pub(super) segment: Arc<dyn Segment>,
 }
 
+/// What becomes of queries over rows that only a realtime process of a cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteRows {
+    /// They are planned for the processes that have them.
+    Asked,
+    /// They fail: whoever asks here reads what is here.
+    Refused,
+}
+
 impl Tail {
+    /// Why a query that does not reach its process fails.
+    pub(super) fn refused(&self) -> Error {
+        let server = self.segment.kept_by().unwrap_or_default();
+        let data_source = &self.id.data_source;
+        Error::conflict(format!(
+            "realtime process `{server}` of a cluster has rows of `{data_source}` that are not published; ask a broker of \
+             that cluster"
+        ))
+    }
+
     fn new(sink: &SinkRecord, after: u64) -> Self {
         let id = SegmentId {
             data_source: sink.data_source.clone(),
@@ -58,11 +77,7 @@ impl Segment for TailSegment {
     }
 
     fn column(&self, _: usize) -> Result<Column> {
-        Err(Error::conflict(format!(
-            "realtime process `{}` of a cluster has rows that are not published; ask a broker of that cluster, or hand \
-             them off first",
-            self.server
-        )))
+        Err(Error::defensive("rows were to be read that another process has"))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -118,9 +133,9 @@ mod tests {
     use crate::store::{DataSourceState, SegmentRecord, Snapshot, Standing};
     use crate::view::{Druids, Reads, View};
 
-    fn view(dir: &std::path::Path) -> View {
+    fn view(dir: &std::path::Path, remote_rows: RemoteRows) -> View {
         let storage = DeepStorage::open(&DeepStorageUrl::Local(dir.join("d")), dir.join("c"), Vec::new()).unwrap();
-        View::new(storage, Druids::default(), Reads::Elsewhere, None, Snapshot::default()).unwrap()
+        View::new(storage, Druids::default(), Reads::Elsewhere, remote_rows, None, Snapshot::default()).unwrap()
     }
 
     fn segment(partition: u32, version: &str, uid: u32, standing: Standing) -> SegmentRecord {
@@ -151,7 +166,8 @@ mod tests {
     fn a_row_is_read_here_or_there_and_never_twice() {
         use Standing::{Active, Dormant};
         let dir = tempfile::tempdir().unwrap();
-        let view = view(dir.path());
+        let (asking, refusing) = (view(dir.path(), RemoteRows::Asked), view(dir.path(), RemoteRows::Refused));
+        let view = asking;
         let sink = SinkRecord {
             uid: SegmentUid::numbered(99),
             data_source: "wiki".to_owned(),
@@ -200,11 +216,13 @@ mod tests {
         // Once that is recorded, it holds whatever becomes of the segments.
         let sink = SinkRecord { settled: 7, pending: Vec::new(), ..sink };
         let state = DataSourceState { rev: 20, used: vec![of(1, Dormant)], sinks: vec![sink.clone()] };
+        refusing.replace("wiki", state.clone()).unwrap();
+        let error = refusing.data_source("wiki").unwrap().visible(&Interval::ETERNITY).unwrap_err().to_string();
+        assert!(error.contains("realtime process `10.0.0.1:8888`"), "{error}");
         view.replace("wiki", state).unwrap();
         let shown = view.data_source("wiki").unwrap().visible(&Interval::ETERNITY).unwrap();
         assert_eq!(shown.iter().map(|visible| visible.uid).collect::<Vec<_>>(), [there]);
-        let error = shown[0].segment.column(0).unwrap_err().to_string();
-        assert!(error.contains("realtime process `10.0.0.1:8888`"), "{error}");
+        assert_eq!(shown[0].segment.kept_by(), Some("10.0.0.1:8888"));
         assert_ne!(here, there);
         assert_ne!(SinkRecord { uid: SegmentUid::numbered(98), ..sink }.tail_uid(7), there);
     }

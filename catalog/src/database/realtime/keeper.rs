@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use henge_engine::Result;
 use tokio::sync::mpsc;
 
-use super::{HandOff, HandOffAnswer};
+use super::{HandOff, HandOffAnswer, PASS_ON, not_passed_on};
 use crate::database::sink::Passing;
 use crate::database::{Inner, lost};
 use crate::realtime::{Closed, Stream};
@@ -32,6 +32,13 @@ struct Waiting {
     closed: Closed,
     stage: Stage,
     since: Instant,
+}
+
+impl Waiting {
+    /// Whether who asks for more is not to wait for it.
+    fn is_old(&self) -> bool {
+        self.since.elapsed() > PASS_ON
+    }
 }
 
 /// How far they have come.
@@ -68,6 +75,9 @@ impl Keeper {
             if let Err(error) = self.look_after_sink(&inner).await {
                 tracing::warn!(stream = self.stream.name(), %error, "what brokers see of a stream is recorded later");
                 self.stream.failed(&error);
+            }
+            if self.waiting.as_ref().is_some_and(|waiting| waiting.stage != Stage::Closed && waiting.is_old()) {
+                self.answer(Err(not_passed_on()));
             }
             if !self.is_due(not_before) {
                 continue;
