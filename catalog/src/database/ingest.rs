@@ -313,6 +313,7 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 advances: Vec::new(),
+                sink: None,
                 tombstone_uids: new_uid,
                 standing: self.standing(),
             };

@@ -257,6 +257,7 @@ impl Inner {
                 generation: &closed.generation,
                 name: format!("{}_{}_{read}", supervisor.spec().kind, supervisor.spec().id),
                 advances: closed.stretches.iter().map(advance).collect(),
+                sink: None,
                 max_rows_per_segment: supervisor.spec().max_rows_per_segment(),
             })
             .await?;

@@ -6,6 +6,7 @@ mod segment_problems;
 mod segments;
 mod server_segments;
 mod servers;
+mod sinks;
 mod supervisors;
 mod tasks;
 
@@ -102,6 +103,7 @@ impl SysSchema {
             ("segments", Arc::new(segments::Segments(self.clone()))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
             ("servers", Arc::new(servers::Servers(self.clone()))),
+            ("sinks", Arc::new(sinks::Sinks(self.clone()))),
             ("supervisors", Arc::new(supervisors::SupervisorRows(Arc::clone(&self.supervisors)))),
             ("tasks", Arc::new(tasks::Tasks(self.clone()))),
         ])

@@ -194,7 +194,9 @@ impl LiveSource {
             num_visible: published.map_or(0, |view| view.num_visible) + live.len(),
             promoted,
             live,
-            broken: None,
+            tails: published.map_or_else(Vec::new, |view| view.tails.clone()),
+            withheld: published.map_or_else(HashSet::new, |view| view.withheld.clone()),
+            broken: published.and_then(|view| view.broken.as_ref()).map(henge_engine::Error::duplicate),
         })
     }
 }
