@@ -384,6 +384,7 @@ impl Database {
         self.inner.compacting.close();
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
+        self.inner.let_go_of_all().await;
         self.inner.hand_offs.lock().clear();
         self.inner.keepers.lock().clear();
         let streams = Arc::clone(&self.inner.streams);

@@ -10,6 +10,7 @@
 
 mod committer;
 mod entry;
+mod sink;
 mod spec;
 mod status;
 mod stream;
@@ -22,6 +23,7 @@ mod window;
 
 pub use committer::Closed;
 pub use entry::{OnError, PushKey, from_arrow, to_arrow};
+pub use sink::Sink;
 pub use spec::{PushIoConfig, PushSpec, PushTuning};
 pub use status::{StreamState, StreamStatus};
 pub use stream::{Payload, Push, Pushed, Stream};

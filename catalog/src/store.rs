@@ -71,7 +71,7 @@ pub trait MetadataStore: Debug + Send + Sync {
     }
 
     /// Records a sink, in place of what was recorded of it before, as a change to its data source. Returns the `rev` of
-    /// that.
+    /// that. Fails with `Conflict` if what was recorded is of a greater term.
     async fn save_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64>;
 
     /// Forgets a sink; queries do without what of it is not published. `false` if there was none.

@@ -132,7 +132,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/status", get(task::status))
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
-        .nest("/druid/indexer/v1/supervisor", supervisor::router())
+        .nest(supervisor::PATH, supervisor::router())
         .merge(pushes())
         .nest("/druid/coordinator/v1", coordinator::router())
         .fallback(not_found)
@@ -153,6 +153,7 @@ fn pushes() -> Router<Arc<Api>> {
 /// The door of a realtime process.
 fn realtime_router(api: Arc<Api>) -> Router {
     pushes()
+        .nest(supervisor::PATH, supervisor::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&api), login::check))

@@ -285,7 +285,7 @@ impl DatabaseBuilder {
                 streams.find()?.iter().map(|found| super::realtime::publications_of(&found.id)).collect::<Vec<_>>();
             sweep(store.as_ref(), &storage, Pushes::BegunBy(&begun)).await?;
         }
-        let served = self.realtime.map(|options| Served::new(options, Arc::clone(&view)));
+        let served = self.realtime.map(|options| Served::new(options, Arc::clone(&view), new_uid(now)));
         let inner = Arc::new(Inner {
             mode: self.mode,
             tmp_dir: self.dir.join(TMP_DIR),

@@ -15,7 +15,7 @@ use henge_engine::model::{
     ColumnRole, ColumnType, DataSchema, DimensionSchema, Granularity, Interval, MetricCombine, MetricSpec,
     MultiValueHandling, Period, SegmentSchema, TimeZone, TimestampSpec,
 };
-use henge_engine::storage::{Disk, LocalDisk};
+use henge_engine::storage::LocalDisk;
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
@@ -264,7 +264,7 @@ impl Inner {
         }
         let (streams, old) = (Arc::clone(&self.streams), Arc::clone(stream));
         let opened = tokio::task::spawn_blocking(move || streams.redeclare(&old, &spec)).await.map_err(lost)??;
-        if let Some(sink) = stream.sink() {
+        if let Some(sink) = stream.sink().record() {
             let reached = Reached { settled: sink.settled, published: sink.published };
             self.serve_sink(&opened, Some(sink), None, reached).await?;
         }
@@ -275,7 +275,7 @@ impl Inner {
     /// Waits until queries read from segments all that a stream has published.
     async fn passed_on(&self, stream: &Stream) -> Result<()> {
         let began = std::time::Instant::now();
-        while stream.sink().is_some_and(|sink| sink.settled < sink.published) || !stream.is_empty() {
+        while stream.sink().record().is_some_and(|sink| sink.settled < sink.published) || !stream.is_empty() {
             if began.elapsed() > PASS_ON {
                 return Err(not_passed_on());
             }
@@ -306,7 +306,7 @@ impl Inner {
         let reached = self.store.stream_position(&name, 0).await?;
         if reached >= closed.to {
             // An attempt whose answer was lost.
-            self.reread_sink(stream).await?;
+            self.reread_sink(stream.sink()).await?;
             self.catch_up().await?;
         } else if reached != closed.from {
             return Err(Error::conflict(format!(
@@ -330,10 +330,10 @@ impl Inner {
             generation: &closed.generation,
             name: format!("{}{}", publications_of(stream.id()), closed.to),
             advances: vec![advance],
-            sink: stream.sink().map(|sink| SinkRecord { published: closed.to, ..sink }),
+            sink: stream.sink().record().map(|sink| SinkRecord { published: closed.to, ..sink }),
             max_rows_per_segment: stream.spec().tuning_config.max_rows_per_segment,
         };
-        self.publish_rows(publishing).await?.into_iter().for_each(|sink| stream.set_sink(sink));
+        self.publish_rows(publishing).await?.into_iter().for_each(|record| stream.sink().set(record));
         Ok(())
     }
 

@@ -4,15 +4,18 @@
 //! A sink is recorded before its first row is taken. What is published of it is read from segments by every query whose
 //! broker sees all of them, and here by every other one; here it stays until no broker can ask for it any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use henge_engine::Result;
-use henge_engine::model::{ColumnSchema, ColumnType, SegmentSchema, SegmentUid};
+use henge_engine::model::{ColumnSchema, ColumnType, DataSchema, SegmentSchema, SegmentUid};
+
+use parking_lot::Mutex;
 
 use super::{Database, Inner};
-use crate::realtime::{Brokers, Closed, Found, PushSpec, Reached, Stream, Tails};
-use crate::store::{SinkRecord, tail_uid};
+use crate::realtime::{Brokers, Closed, Found, Reached, Sink, Stream, Tails};
+use crate::store::{Lease, SinkRecord, tail_uid};
 use crate::view::{Generation, View, union};
 
 /// How a realtime process of a cluster is opened.
@@ -30,47 +33,79 @@ pub struct RealtimeOptions {
 pub(super) struct Served {
     options: RealtimeOptions,
     pub(super) tails: Tails,
+    /// By what its leases are known.
+    pub(super) holder: String,
+    /// Those of the supervisors that run here, by their ids.
+    pub(super) leases: Mutex<BTreeMap<String, Lease>>,
 }
 
 impl Served {
-    pub(super) fn new(options: RealtimeOptions, view: Arc<View>) -> Self {
-        Self { options, tails: Tails::new(view) }
+    /// `incarnation` tells this process from earlier ones at the same address.
+    pub(super) fn new(options: RealtimeOptions, view: Arc<View>, incarnation: SegmentUid) -> Self {
+        let holder = format!("{}/{incarnation}", options.server);
+        Self { options, tails: Tails::new(view), holder, leases: Mutex::default() }
     }
 }
 
 /// How far what was published has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passing {
+pub(super) enum Passage {
     /// Brokers cannot read all of it from segments yet.
     Waits,
     /// They can; that is recorded as of this `rev`.
     Recorded(u64),
 }
 
+/// How far rows are that nothing is added to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Closed,
+    /// In a cluster: brokers read them here until they can read them elsewhere.
+    Published,
+    /// They can, as of this `rev`.
+    PassedOn(u64),
+}
+
 impl Inner {
     /// The columns that rows of a stream have, or will.
-    fn columns(&self, spec: &PushSpec) -> Result<SegmentSchema> {
-        let mut schemas = vec![Arc::new(declared(spec)?)];
-        for generation in self.view.generations_of(&spec.data_schema.data_source) {
-            schemas.push(Arc::clone(&generation.index.snapshot()?.schema));
+    fn columns(&self, sink: &Sink, declared: &DataSchema) -> Result<SegmentSchema> {
+        let mut schemas = vec![Arc::new(columns_of(declared)?)];
+        for generation in self.view.generations_of(&sink.data_source) {
+            if generation.stream == sink.uid {
+                schemas.push(Arc::clone(&generation.index.snapshot()?.schema));
+            }
         }
         union(schemas.iter().map(Arc::as_ref))
+    }
+
+    /// What is recorded of a stream of this process that stands so.
+    fn sink_record(&self, served: &Served, sink: &Sink, declared: &DataSchema, reached: Reached) -> Result<SinkRecord> {
+        Ok(SinkRecord {
+            uid: sink.uid,
+            data_source: sink.data_source.clone(),
+            server: served.options.server.clone(),
+            term: 0,
+            schema: Arc::new(self.columns(sink, declared)?),
+            settled: reached.settled,
+            published: reached.published,
+            pending: Vec::new(),
+        })
+    }
+
+    async fn record(&self, sink: &Sink, record: SinkRecord) -> Result<u64> {
+        let rev = self.store.save_sink(&record, self.clock.now()).await?;
+        sink.set(record);
+        Ok(rev)
     }
 
     /// Records a stream that is about to be opened for the first time.
     pub(super) async fn record_new_sink(&self, found: &Found) -> Result<Option<SinkRecord>> {
         let Some(served) = &self.served else { return Ok(None) };
-        let sink = SinkRecord {
-            uid: found.id.parse()?,
-            data_source: found.spec.data_schema.data_source.clone(),
-            server: served.options.server.clone(),
-            schema: Arc::new(self.columns(&found.spec)?),
-            settled: 0,
-            published: 0,
-            pending: Vec::new(),
-        };
-        self.store.save_sink(&sink, self.clock.now()).await?;
-        Ok(Some(sink))
+        let declared = &found.spec.data_schema;
+        let sink = Sink::new(found.id.parse()?, &declared.data_source);
+        let record = self.sink_record(served, &sink, declared, Reached { settled: 0, published: 0 })?;
+        self.record(&sink, record).await?;
+        Ok(sink.record())
     }
 
     /// How far a stream that an earlier process declared has come.
@@ -80,12 +115,15 @@ impl Inner {
         if self.served.is_none() {
             return Ok((all, None));
         }
-        let uid: SegmentUid = found.id.parse()?;
-        let state = self.store.state(&found.spec.data_schema.data_source).await?;
-        let known = state.sinks.into_iter().find(|sink| sink.uid == uid);
+        let known = self.recorded(found.id.parse()?, &found.spec.data_schema.data_source).await?;
         // One that a person gave up is there again, with all that was not published.
         let reached = known.as_ref().map_or(all, |sink| Reached { settled: sink.settled.min(published), published });
         Ok((reached, known))
+    }
+
+    async fn recorded(&self, uid: SegmentUid, data_source: &str) -> Result<Option<SinkRecord>> {
+        let state = self.store.state(data_source).await?;
+        Ok(state.sinks.into_iter().find(|sink| sink.uid == uid))
     }
 
     /// Serves a stream that was just opened, and records it as it is now.
@@ -97,92 +135,113 @@ impl Inner {
         reached: Reached,
     ) -> Result<()> {
         let Some(served) = &self.served else { return Ok(()) };
-        let uid: SegmentUid = stream.id().parse()?;
+        let sink = stream.sink();
         if let Some(before) = before {
-            served.tails.serve(tail_uid(uid, reached.settled), stream.name(), before.generation.number);
+            served.tails.serve(tail_uid(sink.uid, reached.settled), &before.generation);
         }
-        served.tails.serve(tail_uid(uid, reached.published), stream.name(), stream.generation().number);
-        let sink = SinkRecord {
-            uid,
-            data_source: stream.name().to_owned(),
-            server: served.options.server.clone(),
-            schema: Arc::new(self.columns(stream.spec())?),
-            settled: reached.settled,
-            published: reached.published,
-            pending: known.as_ref().map(|sink| sink.pending.clone()).unwrap_or_default(),
+        served.tails.serve(tail_uid(sink.uid, reached.published), &stream.generation());
+        let pending = known.as_ref().map(|known| known.pending.clone()).unwrap_or_default();
+        let record = self.sink_record(served, sink, &stream.spec().data_schema, reached)?;
+        let record = SinkRecord { pending, ..record };
+        if known.as_ref() == Some(&record) {
+            sink.set(record);
+            return Ok(());
+        }
+        self.record(sink, record).await.map(drop)
+    }
+
+    /// Serves and records a stream that no other process writes any more, as the holder of its lease, whose term this
+    /// is. Nothing of it was read here yet. Returns how far it is published: up to there queries fail that cannot read
+    /// all of it from segments yet, since who had it is gone.
+    pub(super) async fn take_over(
+        &self,
+        sink: &Sink,
+        declared: &DataSchema,
+        generation: &Generation,
+        term: u64,
+    ) -> Result<Option<Reached>> {
+        let Some(served) = &self.served else { return Ok(None) };
+        let known = self.recorded(sink.uid, &sink.data_source).await?;
+        // Where no other holder of the lease ever was, whatever is served elsewhere yet.
+        let published = known.as_ref().map_or(0, |known| known.published + 1).max(term << 32);
+        let pending = known.as_ref().map(|known| known.pending.clone()).unwrap_or_default();
+        let settled = match &known {
+            Some(known) if !pending.is_empty() => known.settled,
+            _ => published,
         };
-        if known.as_ref() != Some(&sink) {
-            self.store.save_sink(&sink, self.clock.now()).await?;
+        let reached = Reached { settled, published };
+        served.tails.serve(tail_uid(sink.uid, published), generation);
+        let record = self.sink_record(served, sink, declared, reached)?;
+        self.record(sink, SinkRecord { term, pending, ..record }).await?;
+        Ok(Some(reached))
+    }
+
+    /// Serves nothing of a stream any more.
+    pub(super) fn withdraw_sink(&self, sink: &Sink) {
+        if let Some(served) = &self.served {
+            served.tails.withdraw_all(sink.uid);
         }
-        stream.set_sink(sink);
-        Ok(())
     }
 
     /// Serves what comes after a position, before any broker asks for it.
-    pub(super) fn serve_after(&self, stream: &Stream, position: u64) -> Result<()> {
+    pub(super) fn serve_after(&self, sink: &Sink, position: u64, generation: &Generation) {
         if let Some(served) = &self.served {
-            served.tails.serve(tail_uid(stream.id().parse()?, position), stream.name(), stream.generation().number);
+            served.tails.serve(tail_uid(sink.uid, position), generation);
         }
-        Ok(())
     }
 
     /// Records columns that were found since.
-    pub(super) async fn record_columns(&self, stream: &Stream) -> Result<()> {
-        let Some(sink) = stream.sink() else { return Ok(()) };
-        let columns = self.columns(stream.spec())?;
-        if *sink.schema == columns {
+    pub(super) async fn record_columns(&self, sink: &Sink, declared: &DataSchema) -> Result<()> {
+        let Some(record) = sink.record() else { return Ok(()) };
+        let columns = self.columns(sink, declared)?;
+        if *record.schema == columns {
             return Ok(());
         }
-        let sink = SinkRecord { schema: Arc::new(columns), ..sink };
-        self.store.save_sink(&sink, self.clock.now()).await?;
-        stream.set_sink(sink);
-        Ok(())
+        self.record(sink, SinkRecord { schema: Arc::new(columns), ..record }).await.map(drop)
     }
 
     /// What is recorded of a stream that was published by an attempt whose answer was lost.
-    pub(super) async fn reread_sink(&self, stream: &Stream) -> Result<()> {
-        if let Some(known) = stream.sink() {
-            let state = self.store.state(stream.name()).await?;
-            state.sinks.into_iter().filter(|sink| sink.uid == known.uid).for_each(|sink| stream.set_sink(sink));
+    pub(super) async fn reread_sink(&self, sink: &Sink) -> Result<()> {
+        if sink.record().is_some() {
+            self.recorded(sink.uid, &sink.data_source).await?.into_iter().for_each(|record| sink.set(record));
         }
         Ok(())
     }
 
-    /// Looks whether brokers can read all that was published from segments, and records it.
-    pub(super) async fn pass_on(&self, stream: &Stream, closed: &Closed) -> Result<Passing> {
-        let Some(sink) = stream.sink() else { return Ok(Passing::Waits) };
-        let shown = self.view.sinks(stream.name()).into_iter().find(|(shown, _)| shown.uid == sink.uid);
-        let is_settled = shown.is_some_and(|(shown, is_settled)| is_settled && shown.published == closed.to);
-        if !is_settled || sink.published != closed.to {
-            return Ok(Passing::Waits);
+    /// Looks whether brokers can read all that was published up to a position from segments, and records it.
+    pub(super) async fn pass_on(&self, sink: &Sink, to: u64) -> Result<Passage> {
+        let Some(record) = sink.record() else { return Ok(Passage::Waits) };
+        let shown = self.view.sinks(&sink.data_source).into_iter().find(|(shown, _)| shown.uid == sink.uid);
+        let is_settled = shown.is_some_and(|(shown, is_settled)| is_settled && shown.published == to);
+        if !is_settled || record.published != to {
+            return Ok(Passage::Waits);
         }
-        let sink = SinkRecord { settled: closed.to, pending: Vec::new(), ..sink };
-        let rev = self.store.save_sink(&sink, self.clock.now()).await?;
-        stream.set_sink(sink);
-        Ok(Passing::Recorded(rev))
+        let record = SinkRecord { settled: to, pending: Vec::new(), ..record };
+        self.record(sink, record).await.map(Passage::Recorded)
     }
 
     /// Whether no broker plans a query any more that reads here what was published.
-    pub(super) async fn brokers_have_seen(&self, stream: &Stream, rev: u64) -> bool {
+    pub(super) async fn brokers_have_seen(&self, sink: &Sink, rev: u64) -> bool {
         match &self.served {
-            Some(served) => served.options.brokers.have_seen(stream.name(), rev).await,
+            Some(served) => served.options.brokers.have_seen(&sink.data_source, rev).await,
             None => true,
         }
     }
 
-    /// Lets go of rows that no broker asks for any more, once the queries are done that were planned before.
-    pub(super) fn retire(&self, stream: &Stream, closed: &Closed) -> Result<()> {
-        let Some(served) = &self.served else { return Ok(()) };
-        let uid = tail_uid(stream.id().parse()?, closed.from);
-        let generation: &Generation = &closed.generation;
-        let (data_source, number) = (generation.data_source.clone(), generation.number);
+    /// Lets go of the rows after a position, which no broker asks for any more, once the queries are done that were
+    /// planned before.
+    pub(super) fn retire(&self, sink: &Sink, after: u64, generation: Option<&Generation>) {
+        let Some(served) = &self.served else { return };
+        let uid = tail_uid(sink.uid, after);
+        let generation = generation.map(|generation| (generation.data_source.clone(), generation.number));
         let (view, tails, delay) = (Arc::clone(&self.view), served.tails.clone(), served.options.drop_delay);
         self.watching.lock().spawn(async move {
             tokio::time::sleep(delay).await;
             tails.withdraw(uid);
-            view.close_generation(&data_source, number);
+            if let Some((data_source, number)) = generation {
+                view.close_generation(&data_source, number);
+            }
         });
-        Ok(())
     }
 }
 
@@ -205,8 +264,7 @@ impl Database {
 }
 
 /// The columns that a spec names.
-fn declared(spec: &PushSpec) -> Result<SegmentSchema> {
-    let schema = &spec.data_schema;
+fn columns_of(schema: &DataSchema) -> Result<SegmentSchema> {
     let dimensions = schema.dimensions_spec.dimensions.iter();
     let dimensions = dimensions
         .map(|dimension| ColumnSchema::dimension(&dimension.name, dimension.column_type.unwrap_or(ColumnType::String)));

@@ -17,11 +17,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::committer::{Append, Closed, Command, Committer};
 use super::entry::{Head, OnError, PushKey, decode};
+use super::sink::Sink;
 use super::spec::PushSpec;
 use super::status::{Counts, StreamState, StreamStatus, add, get};
 use super::streams::{Found, Reached, Room, Streams};
 use super::window::{Added, Window};
-use crate::store::SinkRecord;
 use crate::view::Generation;
 
 const LOG_DIR: &str = "wal";
@@ -92,7 +92,7 @@ pub(super) struct Core {
     pub(super) wal_position: AtomicU64,
     pub(super) published_position: AtomicU64,
     /// What is recorded of it where brokers see it.
-    pub(super) sink: Mutex<Option<SinkRecord>>,
+    pub(super) sink: Sink,
     /// Wakes who hands off.
     pub(super) wake: Notify,
 }
@@ -103,7 +103,7 @@ impl Core {
     }
 
     pub(super) fn new_generation(&self) -> Arc<Generation> {
-        self.streams.open_generation(self.name(), &self.parser)
+        self.streams.open_generation(&self.sink, &self.parser)
     }
 
     fn parse_options(&self, head: &Head) -> ParseOptions {
@@ -130,7 +130,8 @@ impl Stream {
     pub(super) fn open(streams: Arc<Streams>, found: Found, reached: Reached) -> Result<(Arc<Self>, Option<Closed>)> {
         let Reached { settled, published } = reached;
         let parser = RowParser::new(&found.spec.data_schema)?;
-        let open_generation = || streams.open_generation(&found.spec.data_schema.data_source, &parser);
+        let sink = Sink::new(found.id.parse()?, &found.spec.data_schema.data_source);
+        let open_generation = || streams.open_generation(&sink, &parser);
         let before = (settled < published).then(open_generation);
         let generation = open_generation();
         let (disk, dir) = (Arc::clone(&streams.disk), streams.dir.join(&found.id).join(LOG_DIR));
@@ -146,7 +147,7 @@ impl Stream {
             wal_bytes: AtomicU64::new(0),
             wal_position: AtomicU64::new(0),
             published_position: AtomicU64::new(settled),
-            sink: Mutex::default(),
+            sink,
             wake: Notify::new(),
         };
         let core = Arc::new(core);
@@ -188,13 +189,9 @@ impl Stream {
         Ok((Arc::new(Self { core, commands, thread: Mutex::new(Some(thread)) }), before))
     }
 
-    /// What is recorded of it where brokers see it; nothing where there are none.
-    pub fn sink(&self) -> Option<SinkRecord> {
-        self.core.sink.lock().clone()
-    }
-
-    pub fn set_sink(&self, sink: SinkRecord) {
-        *self.core.sink.lock() = Some(sink);
+    /// Its rows as brokers see them.
+    pub fn sink(&self) -> &Sink {
+        &self.core.sink
     }
 
     pub fn name(&self) -> &str {

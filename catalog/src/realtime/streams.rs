@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use super::committer::Closed;
+use super::sink::Sink;
 use super::spec::PushSpec;
 use super::stream::Stream;
 use crate::clock::Clock;
@@ -219,10 +220,11 @@ impl Streams {
         Ok(moved)
     }
 
-    pub(super) fn open_generation(&self, data_source: &str, parser: &RowParser) -> Arc<Generation> {
+    /// A generation of a stream's rows, which is not shown yet.
+    pub(super) fn open_generation(&self, sink: &Sink, parser: &RowParser) -> Arc<Generation> {
         let number = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let index = LiveIndex::new(parser);
-        Arc::new(Generation::new(data_source, number, self.clock.now(), index))
+        Arc::new(Generation::new(&sink.data_source, sink.uid, number, self.clock.now(), index))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::inventory::{Feed, FeedPage, Position};
 use crate::store::ServerRecord;
-use crate::view::View;
+use crate::view::{Generation, View};
 
 /// Whoever has an open question hears at once; this is for those who are just asking again.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -56,7 +56,8 @@ struct State {
 #[derive(Clone, Debug)]
 struct Place {
     data_source: String,
-    /// The number of its first generation: all later ones belong to it too.
+    stream: SegmentUid,
+    /// The number of its first generation: all later ones of the stream belong to it too.
     first: u64,
 }
 
@@ -66,11 +67,12 @@ impl Tails {
         Self { inner: Arc::new(Inner { view, state, changed, is_leaving }) }
     }
 
-    /// Serves a tail from here on: the rows of a generation, which is shown, and of all later ones.
-    pub fn serve(&self, uid: SegmentUid, data_source: &str, first: u64) {
+    /// Serves a tail from here on: the rows of a generation, which is shown, and of all later ones of its stream.
+    pub fn serve(&self, uid: SegmentUid, first: &Generation) {
+        let Generation { data_source, stream, number, .. } = first;
         {
             let mut state = self.inner.state.lock();
-            state.served.insert(uid, Place { data_source: data_source.to_owned(), first });
+            state.served.insert(uid, Place { data_source: data_source.clone(), stream: *stream, first: *number });
             state.feed.announce(uid);
         }
         self.tell();
@@ -86,12 +88,29 @@ impl Tails {
         self.tell();
     }
 
+    /// Serves no tail of a stream any more, whoever reads it.
+    pub fn withdraw_all(&self, stream: SegmentUid) {
+        {
+            let mut state = self.inner.state.lock();
+            let State { feed, served } = &mut *state;
+            served.retain(|uid, place| {
+                let stays = place.stream != stream;
+                if !stays {
+                    feed.withdraw(*uid);
+                }
+                stays
+            });
+        }
+        self.tell();
+    }
+
     /// The rows of a tail as of now. `None` if it is not served here, or no more.
     pub fn segments(&self, uid: SegmentUid) -> Result<Option<Vec<Arc<dyn Segment>>>> {
         let place = self.inner.state.lock().served.get(&uid).cloned();
-        let Some(Place { data_source, first }) = place else { return Ok(None) };
+        let Some(Place { data_source, stream, first }) = place else { return Ok(None) };
         // Rows are added to the last of these only; those before it ended before it began.
-        let generations = self.inner.view.generations_of(&data_source);
+        let mut generations = self.inner.view.generations_of(&data_source);
+        generations.retain(|generation| generation.stream == stream);
         if !generations.iter().any(|generation| generation.number == first) {
             return Ok(None);
         }

@@ -208,6 +208,7 @@ impl MetadataStore for MemoryStore {
 
     async fn save_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64> {
         let mut state = self.write()?;
+        sink.check_replaces(state.sinks.get(&sink.uid))?;
         state.sinks.insert(sink.uid, sink.clone());
         Ok(state.next_rev(&sink.data_source, now))
     }

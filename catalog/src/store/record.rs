@@ -117,6 +117,10 @@ pub struct SinkRecord {
     pub data_source: String,
     /// The process: `host:port`.
     pub server: String,
+    /// Of a stream that another process may take over: the fencing epoch of the lease under which it is written. What one
+    /// of a greater term wrote is not replaced.
+    #[serde(default)]
+    pub term: u64,
     /// The columns of its rows.
     #[serde(with = "shared")]
     pub schema: Arc<SegmentSchema>,
@@ -130,6 +134,17 @@ pub struct SinkRecord {
 }
 
 impl SinkRecord {
+    /// Fails with `Conflict` if a later holder of its lease has written it.
+    pub(super) fn check_replaces(&self, known: Option<&Self>) -> Result<()> {
+        match known {
+            Some(known) if known.term > self.term => Err(Error::conflict(format!(
+                "realtime process `{}` has taken the rows of `{}` over from `{}`",
+                known.server, self.data_source, self.server
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Under what the rows after a position are served.
     pub fn tail_uid(&self, after: u64) -> SegmentUid {
         tail_uid(self.uid, after)
@@ -464,6 +479,13 @@ pub struct TaskRecord {
     /// What it did, as JSON, once it is done.
     #[serde(skip)]
     pub report: Option<String>,
+}
+
+impl SupervisorRecord {
+    /// The role of the lease that whoever runs a supervisor of a cluster holds.
+    pub fn lease_role(id: &str) -> String {
+        format!("supervisor/{id}")
+    }
 }
 
 impl TaskRecord {

@@ -76,6 +76,9 @@ pub(super) async fn read_stream<D: Dialect>(transaction: &mut Writing<D>, stream
 /// Records a sink in place of what was recorded of it.
 pub(super) async fn put_sink<D: Dialect>(writing: &mut Writing<D>, sink: &SinkRecord) -> Result<()> {
     let uid = sink.uid.to_string();
+    let known = fetch(writing, sql::SELECT_SINK, values![&uid]).await?;
+    let known = known.first().map(row::sink).transpose()?;
+    sink.check_replaces(known.as_ref())?;
     execute(writing, sql::DELETE_SINK, values![&uid]).await?;
     execute(writing, sql::INSERT_SINK, values![uid, &sink.data_source, payload::to_json(sink)?]).await.map(drop)
 }

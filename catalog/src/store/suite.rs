@@ -360,6 +360,7 @@ async fn a_sink_changes_with_the_segments_that_hold_its_rows(fixture: &Fixture) 
         uid: SegmentUid::numbered(7),
         data_source: "wiki".to_owned(),
         server: "127.0.0.1:8888".to_owned(),
+        term: 0,
         schema: record(DAY, "1", 0, 1).schema,
         settled: 0,
         published: 0,

@@ -16,6 +16,8 @@ use crate::timeline::Visible;
 #[derive(Debug)]
 pub struct Generation {
     pub data_source: String,
+    /// Names the stream that its rows come from.
+    pub stream: SegmentUid,
     /// Unlike that of all others of the data source in this process.
     pub number: u64,
     pub opened: Timestamp,
@@ -41,10 +43,11 @@ struct Known {
 }
 
 impl Generation {
-    pub fn new(data_source: &str, number: u64, opened: Timestamp, index: LiveIndex) -> Self {
+    pub fn new(data_source: &str, stream: SegmentUid, number: u64, opened: Timestamp, index: LiveIndex) -> Self {
         let data_source = data_source.to_owned();
         Self {
             data_source,
+            stream,
             number,
             opened,
             first_row: Mutex::default(),

@@ -172,6 +172,7 @@ mod tests {
             uid: SegmentUid::numbered(99),
             data_source: "wiki".to_owned(),
             server: "10.0.0.1:8888".to_owned(),
+            term: 0,
             schema: Arc::new(SegmentSchema::new([ColumnSchema::dimension("page", ColumnType::String)]).unwrap()),
             settled: 3,
             published: 7,

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use henge_catalog::historical::Orders;
 use henge_catalog::inventory::{FeedPage, Position, SUSPECT};
+use henge_catalog::realtime::supervisor::SupervisorStatus;
 use henge_catalog::store::ServerRecord;
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
@@ -97,6 +98,17 @@ impl Peers {
         let url = url.ok_or_else(|| Error::invalid_input(format!("`{data_source}` cannot be part of an address")))?;
         let request = self.patient.post(url).query(&[("key", key)]).body(rows);
         self.answer::<Taken>(server, request).await.map(|taken| taken.rows)
+    }
+
+    /// How the supervisors are that a realtime process runs.
+    pub async fn supervisors(&self, server: &ServerRecord) -> Result<Vec<SupervisorStatus>> {
+        self.answer(server, self.impatient.get(url(server, "supervisors"))).await
+    }
+
+    /// Has a realtime process do something with all its supervisors, for somebody.
+    pub async fn all_supervisors(&self, server: &ServerRecord, action: &str, by: &str) -> Result<()> {
+        let request = self.patient.post(url(server, &format!("supervisors/{action}"))).query(&[("by", by)]);
+        self.answer::<Value>(server, request).await.map(drop)
     }
 
     async fn answer<T: DeserializeOwned>(&self, server: &ServerRecord, request: RequestBuilder) -> Result<T> {

@@ -2,8 +2,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use henge_catalog::inventory::{Applied, FeedPage, Inventory};
 use henge_catalog::provider::{ClusterServer, ClusterServers};
+use henge_catalog::realtime::supervisor::SupervisorStatus;
 use henge_catalog::store::{MetadataStore, Registered, ServerRecord};
 use henge_engine::model::SegmentUid;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -127,6 +129,7 @@ impl Watcher {
     }
 }
 
+#[async_trait]
 impl ClusterServers for Watcher {
     fn servers(&self) -> Vec<ClusterServer> {
         let (inventory, realtimes, leader) = (self.inventory(), self.realtimes(), self.inner.leader.read().clone());
@@ -147,6 +150,19 @@ impl ClusterServers for Watcher {
             inventory.holders(*uid).iter().chain(realtimes.holders(*uid)).map(ToString::to_string).collect()
         };
         segments.iter().map(names).collect()
+    }
+
+    async fn supervisors(&self) -> Vec<SupervisorStatus> {
+        let servers = self.servers(REALTIME);
+        let asked = servers.iter().map(|server| self.inner.peers.supervisors(server));
+        let mut all = Vec::new();
+        for answer in futures::future::join_all(asked).await {
+            match answer {
+                Ok(statuses) => all.extend(statuses),
+                Err(error) => tracing::debug!(%error, "a realtime process does not say how its supervisors are"),
+            }
+        }
+        all
     }
 }
 

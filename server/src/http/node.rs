@@ -2,6 +2,8 @@
 //!
 //! `/internal/v1/…` is for the cluster's own servers, which show its secret, and their certificates where it has some.
 
+mod supervisor;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,8 @@ use bytes::Bytes;
 use henge_catalog::Database;
 use henge_catalog::historical::{Historical, Orders};
 use henge_catalog::inventory::{FeedPage, Position};
-use henge_catalog::store::ServerRecord;
+use henge_catalog::realtime::supervisor::SupervisorStatus;
+use henge_catalog::store::{MetadataStore, ServerRecord};
 use henge_engine::distributed::QueryWorker;
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
@@ -27,6 +30,7 @@ use tower::ServiceExt;
 
 use super::body::{JsonBody, Parameters};
 use super::listener::Caller;
+use super::supervisor::ForAll;
 use super::{Answer, Api, Encryption, Failure};
 use crate::auth::same;
 use crate::cluster::{SECRET_HEADER, Shown, Watcher};
@@ -54,7 +58,7 @@ struct NodeState {
     broker: Option<(Database, Router)>,
     realtime: Option<(Database, Router)>,
     /// While it leads.
-    coordinator: Option<Router>,
+    coordinator: Option<(Arc<Api>, Router)>,
     /// The name of the coordinator that leads, as far as is known.
     leader: Option<String>,
     is_leaving: bool,
@@ -110,7 +114,14 @@ impl Node {
     pub fn lead(&self, api: Option<Arc<Api>>) {
         let mut state = self.state.write();
         state.leader = api.as_ref().map(|_| self.server.name.clone());
-        state.coordinator = api.map(super::router);
+        state.coordinator = api.map(|api| (Arc::clone(&api), super::router(api)));
+    }
+
+    /// The metadata database, while it leads.
+    fn store(&self) -> Result<Arc<dyn MetadataStore>> {
+        let state = self.state.read();
+        let (api, _) = state.coordinator.as_ref().ok_or_else(no_leader)?;
+        Ok(Arc::clone(api.database.store()))
     }
 
     /// Who leads now, as far as is known.
@@ -196,6 +207,8 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/orders", post(orders))
         .route("/shown", get(shown))
         .route("/rows/{dataSource}", post(rows))
+        .route("/supervisors", get(supervisors))
+        .route("/supervisors/{action}", post(all_supervisors))
         .layer(DefaultBodyLimit::max(MAX_ORDERS_BYTES))
         .layer(from_fn_with_state(Arc::clone(&node), check_peer));
     Router::new()
@@ -252,6 +265,26 @@ async fn rows(
 ) -> Answer<Json<Value>> {
     let taken = node.realtime()?.insert_arrow(&data_source, &body, &key).await?;
     Ok(Json(json!({ "rows": taken })))
+}
+
+/// How the supervisors are that run here.
+async fn supervisors(State(node): State<Arc<Node>>) -> Answer<Json<Vec<SupervisorStatus>>> {
+    Ok(Json(node.realtime()?.supervisors()))
+}
+
+/// For whom something is done.
+#[derive(Debug, Deserialize)]
+struct ByParameters {
+    by: String,
+}
+
+async fn all_supervisors(
+    State(node): State<Arc<Node>>,
+    Path(action): Path<String>,
+    Parameters(ByParameters { by }): Parameters<ByParameters>,
+) -> Answer<Json<Value>> {
+    ForAll::of_path(&action)?.obey(&node.realtime()?, &by).await?;
+    Ok(Json(json!({})))
 }
 
 async fn orders(State(node): State<Arc<Node>>, JsonBody(orders): JsonBody<Orders>) -> Answer<Json<Value>> {
@@ -323,13 +356,17 @@ fn no_leader() -> Error {
 async fn on(State(node): State<Arc<Node>>, uri: Uri, request: Request) -> Response {
     let is_coordinators = uri.path().starts_with("/druid/coordinator/") || uri.path().starts_with("/druid/indexer/");
     let is_push = uri.path().starts_with("/v1/push/");
+    let is_supervisors = uri.path().starts_with(super::supervisor::PATH);
     let (broker, coordinator, realtime, leader) = {
         let state = node.state.read();
         let [broker, realtime] = [&state.broker, &state.realtime].map(|role| Some(role.as_ref()?.1.clone()));
-        (broker, state.coordinator.clone(), realtime, state.leader.clone())
+        let coordinator = state.coordinator.as_ref().map(|(_, router)| router.clone());
+        (broker, coordinator, realtime, state.leader.clone())
     };
     let door = match realtime {
         Some(realtime) if is_push || uri.path() == "/metrics" => Some(realtime),
+        // Where it coordinates as well, that is asked who runs what.
+        Some(realtime) if is_supervisors && coordinator.is_none() => Some(realtime),
         None if is_push => return to_taker(&node, &uri),
         _ => None,
     };
@@ -339,6 +376,18 @@ async fn on(State(node): State<Arc<Node>>, uri: Uri, request: Request) -> Respon
             Err(never) => match never {},
         };
     }
+    let (request, coordinator) = match coordinator {
+        Some(coordinator) if is_supervisors => match supervisor::place(&node, request).await {
+            Ok(supervisor::Place::Coordinator(request)) => (request, Some(coordinator)),
+            Ok(supervisor::Place::Here(request)) => {
+                let realtime = node.state.read().realtime.as_ref().map(|(_, router)| router.clone());
+                (request, realtime)
+            }
+            Ok(supervisor::Place::Elsewhere(location)) => return location,
+            Err(error) => return Failure(error).into_response(),
+        },
+        coordinator => (request, coordinator),
+    };
     let door = match (is_coordinators, broker, coordinator) {
         (true, _, Some(coordinator)) => coordinator,
         (true, _, None) => return elsewhere(&node, leader, &uri),
@@ -362,7 +411,7 @@ fn to_taker(node: &Node, uri: &Uri) -> Response {
         return Failure(no_taker()).into_response();
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    match HeaderValue::from_str(&format!("{}://{}{path}", scheme(&taker), taker.name)) {
+    match HeaderValue::from_str(&format!("{}://{}{path}", node.scheme(), taker.name)) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
         Err(_) => Failure(no_taker()).into_response(),
     }

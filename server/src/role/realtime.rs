@@ -12,6 +12,7 @@ use crate::auth::Auth;
 use crate::cluster::{FollowedBrokers, Peers, Watcher};
 use crate::config::Config;
 use crate::http::{Api, Node};
+use crate::stream;
 
 /// Opens the directory, and reads the rows again that were taken and not published.
 pub(super) async fn open(
@@ -26,7 +27,7 @@ pub(super) async fn open(
         brokers: Arc::new(brokers),
         drop_delay: config.cluster.drop_delay,
     };
-    match builder.realtime(options).try_open().await? {
+    match builder.realtime(options).streams(stream::connector()).try_open().await? {
         Opening::Opened(database) => Ok(database),
         Opening::Held(holder) => {
             Err(Error::conflict(format!("the data directory of this realtime process is in use by {holder}")))

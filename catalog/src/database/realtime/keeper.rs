@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{HandOff, HandOffAnswer, PASS_ON, not_passed_on};
 use crate::database::Inner;
-use crate::database::sink::Passing;
+use crate::database::sink::{Passage, Stage};
 use crate::realtime::{Closed, Stream};
 
 /// How often it is looked whether something is due.
@@ -39,16 +39,6 @@ impl Waiting {
     fn is_old(&self) -> bool {
         self.since.elapsed() > PASS_ON
     }
-}
-
-/// How far they have come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Closed,
-    /// In a cluster: brokers read them here until they can read them elsewhere.
-    Published,
-    /// They can, as of this `rev`.
-    PassedOn(u64),
 }
 
 impl Keeper {
@@ -142,7 +132,7 @@ impl Keeper {
             let is_last = self.waiting.is_none();
             if is_last {
                 let Some(closed) = self.stream.rotate().await? else { return Ok(Some(all)) };
-                inner.serve_after(&self.stream, closed.to)?;
+                inner.serve_after(self.stream.sink(), closed.to, &self.stream.generation());
                 self.waiting = Some(Waiting { closed, stage: Stage::Closed, since: Instant::now() });
             }
             let Some(Waiting { closed, stage: stage @ Stage::Closed, since }) = &mut self.waiting else {
@@ -169,20 +159,20 @@ impl Keeper {
             return Ok(());
         }
         if self.columns_at.is_none_or(|at| at.elapsed() >= TICK) {
-            inner.record_columns(&self.stream).await?;
+            inner.record_columns(self.stream.sink(), &self.stream.spec().data_schema).await?;
             self.columns_at = Some(Instant::now());
         }
         let Some(Waiting { closed, stage, since }) = &mut self.waiting else { return Ok(()) };
         if *stage == Stage::Published
-            && let Passing::Recorded(rev) = inner.pass_on(&self.stream, closed).await?
+            && let Passage::Recorded(rev) = inner.pass_on(self.stream.sink(), closed.to).await?
         {
             *stage = Stage::PassedOn(rev);
         }
         if let Stage::PassedOn(rev) = *stage
-            && inner.brokers_have_seen(&self.stream, rev).await
+            && inner.brokers_have_seen(self.stream.sink(), rev).await
         {
             self.stream.published(closed.to, since.elapsed(), closed.generation.index.num_rows()).await?;
-            inner.retire(&self.stream, closed)?;
+            inner.retire(self.stream.sink(), closed.from, Some(&closed.generation));
             self.waiting = None;
         }
         Ok(())
