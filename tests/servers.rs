@@ -107,4 +107,4 @@ impl Cluster {
 const LEADS: &str = "/druid/coordinator/v1/isLeader";
 /// Absent servers are replaced soon, so that tests need not wait a minute.
 const COORDINATOR: &[&str] = &["--replace-after", "PT8S"];
-const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];
+pub const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];

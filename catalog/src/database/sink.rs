@@ -47,6 +47,14 @@ impl Served {
     }
 }
 
+/// A stream whose lease was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenOver {
+    pub(super) reached: Reached,
+    /// Whether there may have been rows elsewhere that have to be read again before anybody reads here.
+    pub(super) had_rows: bool,
+}
+
 /// How far what was published has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passage {
@@ -150,16 +158,10 @@ impl Inner {
         self.record(sink, record).await.map(drop)
     }
 
-    /// Serves and records a stream that no other process writes any more, as the holder of its lease, whose term this
-    /// is. Nothing of it was read here yet. Returns how far it is published: up to there queries fail that cannot read
-    /// all of it from segments yet, since who had it is gone.
-    pub(super) async fn take_over(
-        &self,
-        sink: &Sink,
-        declared: &DataSchema,
-        generation: &Generation,
-        term: u64,
-    ) -> Result<Option<Reached>> {
+    /// Records a stream that no other process writes any more, as the holder of its lease, whose term this is. Nothing of
+    /// it was read here yet, and nothing is served. What was published and cannot all be read from segments yet is
+    /// nowhere until it can, since who had it is gone: queries fail meanwhile.
+    pub(super) async fn take_over(&self, sink: &Sink, declared: &DataSchema, term: u64) -> Result<Option<TakenOver>> {
         let Some(served) = &self.served else { return Ok(None) };
         let known = self.recorded(sink.uid, &sink.data_source).await?;
         // Where no other holder of the lease ever was, whatever is served elsewhere yet.
@@ -170,10 +172,9 @@ impl Inner {
             _ => published,
         };
         let reached = Reached { settled, published };
-        served.tails.serve(tail_uid(sink.uid, published), generation);
         let record = self.sink_record(served, sink, declared, reached)?;
         self.record(sink, SinkRecord { term, pending, ..record }).await?;
-        Ok(Some(reached))
+        Ok(Some(TakenOver { reached, had_rows: known.is_some() }))
     }
 
     /// Serves nothing of a stream any more.

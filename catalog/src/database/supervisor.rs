@@ -192,20 +192,11 @@ impl Inner {
         let Some(connector) = &self.connector else { return Ok(()) };
         let id = spec.id.clone();
         let supervisor = Supervisor::new(Arc::clone(&self.streams), spec)?;
-        let reached = match self.term_of(&id) {
-            Some(term) => {
-                let (declared, generation) = (&supervisor.spec().data_schema, supervisor.generation());
-                match self.take_over(supervisor.sink(), declared, &generation, term).await {
-                    Ok(reached) => reached,
-                    Err(error) => {
-                        self.withdraw_sink(supervisor.sink());
-                        supervisor.close();
-                        return Err(error);
-                    }
-                }
-            }
-            None => None,
+        let taken = match self.term_of(&id) {
+            Some(term) => self.take_over(supervisor.sink(), &supervisor.spec().data_schema, term).await,
+            None => Ok(None),
         };
+        let taken = taken.inspect_err(|_| supervisor.close())?;
         if is_suspended {
             supervisor.set_state(SupervisorState::Suspended);
         }
@@ -213,7 +204,7 @@ impl Inner {
         let (orders, coming) = mpsc::channel(QUEUE);
         self.keepers.lock().insert(id, orders);
         self.supervisors.insert(kept.clone());
-        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(connector), kept, reached);
+        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(connector), kept, taken);
         self.watching.lock().spawn(keeper.run(coming));
         Ok(())
     }

@@ -317,6 +317,13 @@ impl Supervisor {
         health.source = source;
     }
 
+    /// Of each partition the offset that was next there when the stream was last looked at.
+    pub fn ends(&self) -> Positions {
+        let health = self.health.lock();
+        let survey = health.survey.iter().flat_map(|(_, survey)| &survey.partitions);
+        survey.map(|(partition, there)| (*partition, there.end)).collect()
+    }
+
     /// Where the stream comes from that is read.
     pub fn source(&self) -> StreamSource {
         self.health.lock().source.clone()

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::database::realtime::{PASS_ON, not_passed_on};
-use crate::database::sink::{Passage, Stage};
+use crate::database::sink::{Passage, Stage, TakenOver};
 use crate::database::{HandOff, Inner, lost};
 use crate::realtime::Reached;
 use crate::realtime::supervisor::{
@@ -57,6 +57,8 @@ pub(super) struct Keeper {
     passing: Option<Passing>,
     /// When it was looked last whether rows have columns that brokers do not know.
     columns_at: Option<Instant>,
+    /// In a cluster: what has to be read before brokers may read here.
+    catching_up: Option<CatchingUp>,
     /// When a hand-off that failed, or readers that did, may be tried again, and how long the next pause is.
     hand_off: Pause,
     begin: Pause,
@@ -69,6 +71,15 @@ struct Passing {
     stage: Stage,
     /// `None` if an earlier holder of the lease had them.
     closed: Option<Arc<ClosedRows>>,
+}
+
+/// An earlier holder of the lease may have shown rows that are not published: no answer has fewer than one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CatchingUp {
+    /// The stream was not reached yet.
+    Unknown,
+    /// Up to where the stream was when it was taken over.
+    To(Positions),
 }
 
 /// Between attempts that fail.
@@ -98,17 +109,18 @@ enum Event {
 }
 
 impl Keeper {
-    /// `reached` is how far its sink is recorded, if it has one.
+    /// `taken` is what is recorded of its rows where brokers see it.
     pub(super) fn new(
         inner: Weak<Inner>,
         connector: Arc<dyn StreamConnector>,
         kept: Kept,
-        reached: Option<Reached>,
+        taken: Option<TakenOver>,
     ) -> Self {
         let (ended, ends) = mpsc::unbounded_channel();
-        let passing = reached.filter(|reached| reached.settled != reached.published).map(|reached| Passing {
-            from: reached.settled,
-            to: reached.published,
+        let reached = taken.map(|taken| taken.reached).filter(|reached| reached.settled != reached.published);
+        let passing = reached.map(|Reached { settled, published }| Passing {
+            from: settled,
+            to: published,
             stage: Stage::Published,
             closed: None,
         });
@@ -125,6 +137,8 @@ impl Keeper {
             gaps: Vec::new(),
             passing,
             columns_at: None,
+            catching_up: taken
+                .map(|taken| if taken.had_rows { CatchingUp::Unknown } else { CatchingUp::To(Positions::new()) }),
             hand_off: Pause::none(),
             begin: Pause::none(),
         }
@@ -296,6 +310,11 @@ impl Keeper {
             let from = share(&readable, reader, readers);
             self.readers.push(Reader::start(Arc::clone(&supervisor), supplier, from, self.ended.clone())?);
         }
+        if self.catching_up == Some(CatchingUp::Unknown) {
+            let ends = supervisor.ends();
+            self.catching_up =
+                Some(CatchingUp::To(readable.keys().filter_map(|p| Some((*p, *ends.get(p)?))).collect()));
+        }
         self.gaps = verdict.gaps.clone();
         supervisor.set_state(match verdict.gaps {
             gaps if gaps.is_empty() => SupervisorState::Running,
@@ -450,7 +469,7 @@ impl Keeper {
             let Some(closed) = closed else { return Ok(all) };
             *self.kept.waiting.lock() = Some(Arc::clone(&closed));
             let (began, supervisor) = (Instant::now(), Arc::clone(self.supervisor()));
-            if let Some(record) = supervisor.sink().record() {
+            if let (None, Some(record)) = (&self.catching_up, supervisor.sink().record()) {
                 inner.serve_after(supervisor.sink(), record.published + 1, &supervisor.generation());
             }
             let Some(HandOff { rows, segments }) = inner.publish_read(self.supervisor(), &closed).await? else {
@@ -493,6 +512,7 @@ impl Keeper {
         if sink.record().is_none() {
             return Ok(());
         }
+        self.serve_once_caught_up(inner);
         if self.columns_at.is_none_or(|at| at.elapsed() >= TICK) {
             inner.record_columns(sink, &supervisor.spec().data_schema).await?;
             self.columns_at = Some(Instant::now());
@@ -510,6 +530,23 @@ impl Keeper {
             self.passing = None;
         }
         Ok(())
+    }
+
+    fn serve_once_caught_up(&mut self, inner: &Inner) {
+        let supervisor = Arc::clone(self.supervisor());
+        let is_there = match &self.catching_up {
+            None => return,
+            // Nothing is read; what was read before was handed off.
+            Some(CatchingUp::Unknown) => supervisor.state() == SupervisorState::Suspended,
+            Some(CatchingUp::To(ends)) => {
+                let reached = supervisor.reached();
+                ends.iter().all(|(partition, end)| reached.get(partition).is_none_or(|offset| offset >= end))
+            }
+        };
+        if let (true, Some(record)) = (is_there, supervisor.sink().record()) {
+            inner.serve_after(supervisor.sink(), record.published, &supervisor.generation());
+            self.catching_up = None;
+        }
     }
 
     /// Waits until queries read from segments all that was published.
@@ -531,7 +568,7 @@ impl Keeper {
     fn forget(&self, inner: &Inner) {
         let supervisor = self.supervisor();
         supervisor.forget(|generation| {
-            if let Some(record) = supervisor.sink().record() {
+            if let (None, Some(record)) = (&self.catching_up, supervisor.sink().record()) {
                 inner.serve_after(supervisor.sink(), record.published, generation);
             }
         });
