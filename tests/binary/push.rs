@@ -35,14 +35,14 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Headers of a request.
-type Headers<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 
 /// How often the process is killed.
 const KILLS: u64 = 8;
 const CLIENTS: u64 = 4;
 
 /// The answer to a POST of rows: the status, the JSON, and when to come again.
-fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
+pub(super) fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
     let mut request = reqwest::Client::new().post(format!("http://{http}{path}")).body(body).timeout(LIMIT);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -57,7 +57,7 @@ fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Re
     Ok((status, json))
 }
 
-const JSON: (&str, &str) = ("content-type", "application/x-ndjson");
+pub(super) const JSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
 /// Rows of one request: each says whose it is.
 fn rows(client: u64, sequence: u64, rows: u64) -> Vec<u8> {

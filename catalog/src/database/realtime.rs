@@ -15,7 +15,7 @@ use henge_engine::model::{
     ColumnRole, ColumnType, DataSchema, DimensionSchema, Granularity, Interval, MetricCombine, MetricSpec,
     MultiValueHandling, Period, SegmentSchema, TimeZone, TimestampSpec,
 };
-use henge_engine::storage::LocalDisk;
+use henge_engine::storage::{LocalDisk, crash_point};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
@@ -344,6 +344,7 @@ impl Inner {
         let data_source = generation.data_source.as_str();
         let work_dir = WorkDir::create(self.tmp_dir.join(new_uid(self.clock.now()).to_string()))?;
         let finished = self.seal(&publishing, work_dir.path()).await?;
+        crash_point("segments.sealed");
         let now = self.clock.now();
         let publish_id = format!("{name}_{}", new_uid(now));
         let named = finished.into_iter().map(|segment| (new_uid(now), segment)).collect::<Vec<_>>();
@@ -357,6 +358,7 @@ impl Inner {
             named.iter().map(|(uid, segment)| self.storage.load_spec(&named_id(data_source, segment), *uid));
         let load_specs = load_specs.collect::<Vec<_>>();
         self.store.intend_pushes(&publish_id, &load_specs).await?;
+        crash_point("pushes.intended");
         let published = async {
             let request = PublishRequest {
                 publish_id: publish_id.clone(),
@@ -374,6 +376,7 @@ impl Inner {
         };
         match published.await {
             Ok(added) => {
+                crash_point("publication.shown");
                 *generation.segments.lock() = added.iter().map(|record| record.id.to_string()).collect();
                 Ok(sink)
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use henge_engine::ingest::Cancellation;
 use henge_engine::ingest::live::{LiveIndex, RowParser};
 use henge_engine::model::SegmentUid;
-use henge_engine::storage::{Disk, LocalDisk};
+use henge_engine::storage::{Disk, LocalDisk, crash_point};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -215,6 +215,7 @@ impl Streams {
             if !generation.index.spill_one(&dir, &Cancellation::default())? {
                 break;
             }
+            crash_point("chunk.written");
             moved += 1;
         }
         Ok(moved)

@@ -268,6 +268,9 @@ impl MetadataStore for MemoryStore {
                 return Err(super::sql_store::out_of_step(stretch));
             }
         }
+        if let Some(sink) = &publication.sink {
+            sink.check_replaces(state.sinks.get(&sink.uid))?;
+        }
         let present = state.data_sources.get(&publication.data_source).map_or(0, |data_source| data_source.rev);
         let decision = decide(&state.overlap(&publication.data_source, &publication.spans, present + 1))?;
         if let Some(taken) = decision.add.iter().find(|record| state.segments.contains_key(&record.id)) {

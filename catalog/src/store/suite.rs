@@ -4,6 +4,7 @@ pub(crate) mod server;
 
 use std::sync::Arc;
 
+use henge_engine::error::Category;
 use henge_engine::model::{ColumnSchema, ColumnType, SegmentSchema, ShardSpec};
 
 use super::*;
@@ -387,6 +388,20 @@ async fn a_sink_changes_with_the_segments_that_hold_its_rows(fixture: &Fixture) 
     let state = store.state("wiki").await?;
     assert_eq!((state.rev, state.used.len(), state.sinks), (2, 1, vec![published.clone()]));
     assert_eq!(store.snapshot().await?.sinks, [published.clone(), other.clone()]);
+
+    // Who lost the lease under which it is written changes neither it nor the segments.
+    let taken_over = SinkRecord { term: 2, server: "127.0.0.1:9999".to_owned(), ..published.clone() };
+    store.save_sink(&taken_over, now).await?;
+    let state = store.state("wiki").await?;
+    let stale = SinkRecord { term: 1, ..published.clone() };
+    assert_eq!(store.save_sink(&stale, now).await.unwrap_err().category(), Category::Conflict);
+    let stretch = StreamAdvance { stream: "wiki".to_owned(), part: 0, from: 7, to: 8 };
+    let publication = Publication { advances: vec![stretch], sink: Some(stale), ..publication("stale", DAY) };
+    let refused = store.publish(&publication, &|_| Ok(Decision::default())).await;
+    assert_eq!(refused.unwrap_err().category(), Category::Conflict);
+    assert_eq!(store.state("wiki").await?, state);
+    assert_eq!(store.stream_position("wiki", 0).await?, 7);
+    store.save_sink(&SinkRecord { term: 2, ..published.clone() }, now).await?;
 
     assert!(store.remove_sink(&published, now).await?);
     assert!(!store.remove_sink(&published, now).await?);

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub use recovery::{Damage, LogItem, Recovered};
 
+use super::crash::crash_point;
 use super::disk::{Disk, DiskFile};
 use crate::error::{Category, Error, Persona, Result};
 
@@ -111,7 +112,9 @@ impl Log {
         let mut file = self.disk.create(&begun)?;
         let header = frame::header(self.next, preamble)?;
         file.write_all(&header)?;
+        crash_point("log.written");
         file.sync()?;
+        crash_point("log.synced");
         self.disk.rename(&begun, &path)?;
         self.disk.sync_dir(&self.dir)?;
         // Not before its name is durable: others are removed because this one is there.

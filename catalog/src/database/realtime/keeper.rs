@@ -2,6 +2,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use henge_engine::Result;
+use henge_engine::storage::crash_point;
 use tokio::sync::mpsc;
 
 use super::{HandOff, HandOffAnswer, PASS_ON, not_passed_on};
@@ -166,11 +167,13 @@ impl Keeper {
         if *stage == Stage::Published
             && let Passage::Recorded(rev) = inner.pass_on(self.stream.sink(), closed.to).await?
         {
+            crash_point("sink.settled");
             *stage = Stage::PassedOn(rev);
         }
         if let Stage::PassedOn(rev) = *stage
             && inner.brokers_have_seen(self.stream.sink(), rev).await
         {
+            crash_point("brokers.seen");
             self.stream.published(closed.to, since.elapsed(), closed.generation.index.num_rows()).await?;
             inner.retire(self.stream.sink(), closed.from, Some(&closed.generation));
             self.waiting = None;
