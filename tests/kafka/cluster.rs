@@ -16,7 +16,7 @@ const REALTIME: &[&str] = &["--drop-delay", "PT1S"];
 const TOPIC: &str = "clustered";
 
 /// Records are counted once, and never fewer than in the answer before, through hand-offs, while the process that reads
-/// them is killed and another one takes over, and while that one ends and the first one takes over.
+/// them is killed, hangs or ends and another one takes over.
 pub(super) fn taken_over(broker: &Broker) -> Result<(), Failed> {
     broker.make_topic(TOPIC, 2)?;
     write(&broker.writer()?, TOPIC, 2, 0..100)?;
@@ -57,7 +57,20 @@ pub(super) fn taken_over(broker: &Broker) -> Result<(), Failed> {
             let name = if runner == 0 { "first" } else { "second" };
             runners.push(place.start_again(name, "realtime", REALTIME, &ports)?.ready()?);
             asking.sees_more(50)?;
+            // One that hangs until another one has its lease, and goes on, changes nothing.
+            let hung = runners.remove(0);
+            hung.signal("STOP")?;
+            asking.sees_more(500)?;
+            hand_off(&coordinator)?;
+            hung.signal("CONT")?;
+            until("the one that hung to see that it lost the lease", || {
+                Ok((hung.ask(SUPERVISOR, None)?.1 == json!([])).then_some(()))
+            })?;
+            asking.sees_more(50)?;
+            hand_off(&coordinator)?;
+            // One that ends as it should is followed at once.
             runners.remove(0).end()?;
+            runners.push(hung);
             asking.sees_more(500)?;
             hand_off(&coordinator)
         })();
