@@ -6,6 +6,7 @@ mod life;
 mod limits;
 mod matrix;
 mod order;
+mod realtime;
 mod security;
 mod task;
 
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         security::trials(),
         limits::trials(),
         matrix::trials(),
+        realtime::trials(),
     ];
     all.into_iter().flatten().collect()
 }
@@ -109,4 +111,4 @@ impl Cluster {
 const LEADS: &str = "/druid/coordinator/v1/isLeader";
 /// Absent servers are replaced soon, so that tests need not wait a minute.
 const COORDINATOR: &[&str] = &["--replace-after", "PT8S"];
-const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];
+pub const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];

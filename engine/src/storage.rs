@@ -8,6 +8,7 @@
 //! A file in the segment cache is whole: it was verified and synced before it got its name. One that is filled on demand
 //! has another name, and of it nothing is believed that its checksums do not say. Never opens a column.
 
+mod crash;
 mod deep;
 mod deep_storage;
 mod disk;
@@ -16,6 +17,7 @@ mod memory_disk;
 mod object;
 mod segment_cache;
 
+pub use crash::{CRASH_POINTS, crash_point};
 pub use deep::{LoadSpec, LocalDeepStorage, PushedSegment};
 pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected, OnDemandFigures, Room};
 pub use disk::{Disk, DiskEntry, DiskFile, LocalDisk};
