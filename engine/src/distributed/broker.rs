@@ -135,7 +135,14 @@ impl Broker {
 
     /// Begins a query.
     pub(crate) fn begin(self: &Arc<Self>, cancel: &Cancel) -> Query {
-        Query { broker: Arc::clone(self), cancel: cancel.clone(), avoided: Avoided::default(), tries: 0, failures: 0 }
+        Query {
+            broker: Arc::clone(self),
+            cancel: cancel.clone(),
+            avoided: Avoided::default(),
+            tries: 0,
+            failures: 0,
+            told: None,
+        }
     }
 
     fn suspect(self: &Arc<Self>, worker: &WorkerUrl) {
@@ -186,6 +193,8 @@ pub(crate) struct Query {
     avoided: Avoided,
     tries: usize,
     failures: usize,
+    /// Why a worker failed at it that works otherwise, for people.
+    told: Option<Arc<str>>,
 }
 
 /// What an attempt holds until its last row.
@@ -233,6 +242,9 @@ impl Query {
         }
         tracing::warn!(worker = %blame.worker(), attempt = self.tries, "a query failed on a worker: {error}");
         self.avoided.add(&blame);
+        if matches!(blame, Blame::WorkerForThisQuery(_)) {
+            self.told = for_people(error).map(Arc::from).or(self.told.take());
+        }
         if !matches!(blame, Blame::Segments(..)) {
             self.failures += 1;
         }
@@ -245,14 +257,16 @@ impl Query {
 
     /// A failure that no further attempt is made after, as its user is told of it.
     pub(crate) fn given_up(&self, error: Error) -> Error {
-        match Blame::of(&error) {
-            None => error,
-            Some(_) => {
+        let reason = for_people(&error).or(self.told.as_deref());
+        match (Blame::of(&error), &self.told) {
+            // Who is left lacks segments that one who failed serves.
+            (None, Some(told)) if error.category() == Category::ServiceUnavailable => {
+                failed(format!("{}; a process that serves them failed: {told}", error.message()))
+            }
+            (None, _) => error,
+            (Some(_), _) => {
                 let tried = format!("processes that serve segments failed at each of {} tries", self.tries);
-                match error.persona() {
-                    Persona::User | Persona::Admin => failed(format!("{tried}: {}", error.message())),
-                    Persona::Operator | Persona::Developer => failed(tried),
-                }
+                failed(reason.map_or(tried.clone(), |reason| format!("{tried}: {reason}")))
             }
         }
     }
@@ -266,6 +280,11 @@ impl Query {
         tracing::warn!(worker = %blame.worker(), "a query failed on a worker after rows had left: {error}");
         failed("a process that serves segments failed after rows of the answer had left".to_owned())
     }
+}
+
+/// What an error says, if it is for those who ask.
+fn for_people(error: &Error) -> Option<&str> {
+    matches!(error.persona(), Persona::User | Persona::Admin).then(|| error.message())
 }
 
 fn failed(message: String) -> Error {

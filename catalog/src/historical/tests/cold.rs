@@ -208,7 +208,7 @@ async fn another_segment_under_the_same_name_is_not_announced() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_keeps_within_its_limit_and_what_is_being_read_stays() -> Result<()> {
     let cold = Cold::new().await?;
-    let limit = 160 << 10;
+    let limit = 120 << 10;
     let historical = cold.open(limit).await?;
     for round in 0..6 {
         cold.added_is_right(&historical, round % 2)?;
