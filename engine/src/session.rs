@@ -473,6 +473,12 @@ impl Session {
         Ok(batches.iter().map(RecordBatch::num_rows).sum())
     }
 
+    /// Drops and empties the tables that were made `ON COMMIT DROP` and `ON COMMIT DELETE ROWS`. The server says when a
+    /// transaction ends, however it ends.
+    pub fn end_of_transaction(&self) -> Result<()> {
+        self.temporary.end_of_transaction()
+    }
+
     /// Forgets the tables and views that the session has made.
     pub fn drop_temporary(&self) {
         self.temporary.clear();

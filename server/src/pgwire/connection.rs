@@ -236,6 +236,7 @@ impl<S: Stream> Connection<S> {
     fn end_of_pipeline(&mut self) {
         if self.transaction == Transaction::None {
             self.portals.retain(|_, portal| portal.hold);
+            self.end_of_tables();
         }
     }
 
