@@ -1,10 +1,14 @@
 //! Aggregators, one file each: what they keep while they run, and what a partial one hands to the final one.
 //!
-//! Invariant: an integer result that does not fit is an error, never a wrapped number.
+//! Invariants: an integer result that does not fit is an error, never a wrapped number; what keeps all values says what that
+//! takes, so that the memory limit bounds it.
 
 pub(crate) mod approx_count_distinct;
+mod array_agg;
 mod earliest;
+mod string_agg;
 pub mod sum;
+mod weighed;
 
 use std::sync::Arc;
 
@@ -16,7 +20,14 @@ use datafusion::logical_expr::AggregateUDF;
 pub fn all() -> Vec<Arc<AggregateUDF>> {
     // PostgreSQL's other name of the sample's variance.
     let variance = var_samp_udaf().as_ref().clone().with_aliases(["var_sample", "variance"]);
-    let all =
-        [approx_count_distinct::approx_count_distinct(), earliest::first(), earliest::last(), sum::sum(), variance];
+    let all = [
+        approx_count_distinct::approx_count_distinct(),
+        array_agg::array_agg(),
+        earliest::first(),
+        earliest::last(),
+        string_agg::string_agg(),
+        sum::sum(),
+        variance,
+    ];
     all.into_iter().map(Arc::new).collect()
 }

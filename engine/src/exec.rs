@@ -27,7 +27,7 @@ mod selection;
 
 use std::sync::Arc;
 
-pub use cancel::Cancel;
+pub use cancel::{Cancel, CancelOnDrop};
 pub use computed::Computed;
 pub use options::{HengeOptions, SharedFunctions, Shuffle, SqlDialect};
 pub use ordinals::OrdinalCache;

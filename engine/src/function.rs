@@ -5,6 +5,7 @@
 
 mod argument;
 pub mod arithmetic;
+pub(crate) mod array;
 mod by_row;
 mod date_trunc;
 mod div;
@@ -28,7 +29,9 @@ mod timestamp_to_millis;
 mod timezone;
 mod to_char;
 mod to_date;
+mod to_number;
 mod to_timestamp;
+pub(crate) mod uuid;
 mod width_bucket;
 
 use std::sync::Arc;
@@ -57,12 +60,15 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         timezone::timezone(),
         to_char::to_char(),
         to_date::to_date(),
+        to_number::to_number(),
         to_timestamp::to_timestamp(),
+        uuid::uuid(),
         width_bucket::width_bucket(),
     ];
     let aliased = [signum().as_ref().clone().with_aliases(["sign"])];
     named
         .into_iter()
+        .chain(array::all())
         .chain(interval::all())
         .chain(json::all())
         .chain(regexp::all())

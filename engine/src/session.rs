@@ -22,6 +22,7 @@ mod insert;
 mod json;
 mod label;
 mod plan_cache;
+mod planning;
 mod rule;
 mod series;
 mod spelling;
@@ -314,11 +315,16 @@ impl Session {
     /// The fields of the plan's schema have unique names; what a column is called is [`output_label`]'s answer. What the
     /// answer looks like is [`Self::output_schema`]'s.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        self.plan_within(statement, 0).await
+        self.plan_until(statement, &Cancel::default()).await
+    }
+
+    /// The same, of a statement that `cancel` can end from elsewhere while it is planned.
+    pub async fn plan_until(&self, statement: Statement, cancel: &Cancel) -> Result<LogicalPlan> {
+        self.plan_within(statement, 0, cancel).await
     }
 
     /// Plans a statement that lies within so many views.
-    async fn plan_within(&self, mut statement: Statement, depth: usize) -> Result<LogicalPlan> {
+    async fn plan_within(&self, mut statement: Statement, depth: usize, cancel: &Cancel) -> Result<LogicalPlan> {
         for rewriter in &self.options.rewriters {
             statement = rewriter.rewrite(statement)?;
         }
@@ -329,8 +335,9 @@ impl Session {
         let adopted = self.adopt(&mut statement)?;
         let inserts = adopted == Adopted::No && self.adopt_insert(&mut statement).await?;
         statement::check(&statement, inserts || adopted != Adopted::No)?;
-        self.refresh_views(&statement, depth).await?;
+        self.refresh_views(&statement, depth, cancel).await?;
         let mut state = self.context.state();
+        planning::watch(&mut state, cancel).map_err(error_from_datafusion)?;
         let settings = HengeOptions::of(state.config_options());
         spelling::rewrite(&mut statement, &settings, &state)?;
         let nulls = match settings.dialect {
@@ -368,14 +375,14 @@ impl Session {
     }
 
     /// Plans the views of the session that a statement uses, over what is there now.
-    async fn refresh_views(&self, statement: &Statement, depth: usize) -> Result<()> {
+    async fn refresh_views(&self, statement: &Statement, depth: usize, cancel: &Cancel) -> Result<()> {
         for (name, text) in self.temporary.views_of(statement) {
             if depth >= temporary::VIEW_DEPTH {
                 let message = format!("view `{name}` lies within too many views, or within itself");
                 return Err(Error::invalid_input(message).with_sqlstate("42P17"));
             }
             let Some(query) = self.parse(&text)?.pop() else { continue };
-            let plan = Box::pin(self.plan_within(query, depth + 1)).await?;
+            let plan = Box::pin(self.plan_within(query, depth + 1, cancel)).await?;
             self.temporary.show_view(&name, plan, &text)?;
         }
         Ok(())
@@ -475,6 +482,12 @@ impl Session {
         Ok(batches.iter().map(RecordBatch::num_rows).sum())
     }
 
+    /// Drops and empties the tables that were made `ON COMMIT DROP` and `ON COMMIT DELETE ROWS`. The server says when a
+    /// transaction ends, however it ends.
+    pub fn end_of_transaction(&self) -> Result<()> {
+        self.temporary.end_of_transaction()
+    }
+
     /// Forgets the tables and views that the session has made.
     pub fn drop_temporary(&self) {
         self.temporary.clear();
@@ -491,7 +504,7 @@ impl Session {
         if let (Some(broker), false) = (&self.broker, matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_))) {
             return cluster::stream(self, broker, plan, cancel).await;
         }
-        let (state, plan) = self.physical(plan).await.map_err(error_from_datafusion)?;
+        let (state, plan) = self.physical(plan, cancel).await.map_err(error_from_datafusion)?;
         let plan = cancel::watch(plan, cancel)?;
         let context = TaskContext::from(&state);
         let config = context.session_config().clone().with_extension(Arc::new(cancel.clone()));
@@ -501,14 +514,15 @@ impl Session {
     }
 
     /// The operators of a plan, and the settings that they run under.
-    async fn physical(&self, plan: LogicalPlan) -> PlanResult<(SessionState, Arc<dyn ExecutionPlan>)> {
+    async fn physical(&self, plan: LogicalPlan, cancel: &Cancel) -> PlanResult<(SessionState, Arc<dyn ExecutionPlan>)> {
         if matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_)) {
             let (state, plan) = self.context.execute_logical_plan(plan).await?.into_parts();
             let operators = state.create_physical_plan(&plan).await?;
             return Ok((state, operators));
         }
         let state = self.context.state();
-        let optimized = self.plans.optimize(&plan, &state)?;
+        let optimized = self.plans.optimize(&plan, &state, cancel)?;
+        cancel.check()?;
         let operators = state.query_planner().create_physical_plan(&optimized, &state).await?;
         Ok((state, operators))
     }

@@ -50,6 +50,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("wire::cancel::every_operator_lets_go_of_the_processor", every_operator),
         Trial::test("wire::cancel::a_timeout_ends_the_work_too", timeout),
+        Trial::test("wire::cancel::planning_ends_too", planning),
         Trial::test("wire::cancel::who_leaves_takes_the_query_along", disconnect),
     ]
 }
@@ -123,6 +124,25 @@ fn timeout() -> Result<(), Failed> {
             ensure(released < RELEASE, || format!("{name}: busy for {released:?} more"))?;
         }
         Ok(())
+    })
+}
+
+/// Long expressions, many times: what takes seconds to plan and no time to run.
+fn planning() -> Result<(), Failed> {
+    let turn = Turn::take()?;
+    block_on(async {
+        let client = turn.connect().await?;
+        let sum = vec!["added"; 200].join(" + ");
+        let sums = (0..300).map(|at| format!("{sum} + {at} AS s{at}")).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT {sums} FROM wikiticker WHERE added < -1");
+        cancelled(&turn, &client, &sql).await?;
+        turn.idle(Duration::from_secs(20))?;
+        let mut raw = super::Raw::connect(turn.address())?;
+        raw.send(b'Q', &[sql.as_bytes(), b"\0"].concat())?;
+        busy(&turn).await?;
+        drop(raw);
+        let released = turn.idle(Duration::from_secs(5))?;
+        ensure(released < RELEASE, || format!("busy for {released:?} more"))
     })
 }
 

@@ -29,6 +29,11 @@ impl Cancel {
         self.0.canceled.store(true, Ordering::Relaxed);
     }
 
+    /// Cancels when it is dropped.
+    pub fn on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+
     pub fn is_canceled(&self) -> bool {
         self.0.canceled.load(Ordering::Relaxed)
     }
@@ -57,5 +62,15 @@ impl Cancel {
     pub fn out_of_time() -> Error {
         Error::new(Category::Timeout, Persona::User, "canceling statement due to statement timeout")
             .with_sqlstate("57014")
+    }
+}
+
+/// Held by whoever waits for a query: when they are gone, it is not wanted any more.
+#[derive(Debug)]
+pub struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }

@@ -14,7 +14,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream, replace_children_
 use futures::{Stream, StreamExt};
 
 use super::cancel::{self, Canceling};
-use super::{Runtime, Session, builder, error_from_datafusion};
+use super::{Runtime, Session, builder, error_from_datafusion, planning};
 use crate::distributed::{
     Broker, BrokerParts, Figures, Held, LocalSegments, Query, QueryWorker, Shape, WorkerChannels, display, is_boundary,
     is_distributed,
@@ -80,7 +80,7 @@ async fn attempt(
     plan: &LogicalPlan,
     cancel: &Cancel,
 ) -> Result<SendableRecordBatchStream> {
-    let Planned { state, plan, held } = planned(session, query, plan).await?;
+    let Planned { state, plan, held } = planned(session, query, plan, cancel).await?;
     if let Some(notice) = held.missing() {
         session.notices.lock().push(notice);
     }
@@ -103,23 +103,31 @@ struct Planned {
 }
 
 /// The plan of the next attempt. Groups are put together on the broker, unless there may be too many for that.
-async fn planned(session: &Session, query: &mut Query, plan: &LogicalPlan) -> Result<Planned> {
+async fn planned(session: &Session, query: &mut Query, plan: &LogicalPlan, cancel: &Cancel) -> Result<Planned> {
     let asked = Shape::asked(session.context.state_ref().read().config_options());
-    let first = planned_as(session, query, plan, asked.unwrap_or(Shape::Merged)).await?;
+    let first = planned_as(session, query, plan, asked.unwrap_or(Shape::Merged), cancel).await?;
     match asked {
         None if Shape::of(&first.plan) == Shape::Shuffled => {
             drop(first);
-            planned_as(session, query, plan, Shape::Shuffled).await
+            planned_as(session, query, plan, Shape::Shuffled, cancel).await
         }
         _ => Ok(first),
     }
 }
 
-async fn planned_as(session: &Session, query: &mut Query, plan: &LogicalPlan, shape: Shape) -> Result<Planned> {
+async fn planned_as(
+    session: &Session,
+    query: &mut Query,
+    plan: &LogicalPlan,
+    shape: Shape,
+    cancel: &Cancel,
+) -> Result<Planned> {
     let mut state = session.context.state();
     let figures = if matches!(plan, LogicalPlan::Analyze(_)) { Figures::Collected } else { Figures::Left };
     let held = query.attempt(state.config_mut(), shape, figures).map_err(error_from_datafusion)?;
-    let plan = state.create_physical_plan(plan).await.map_err(error_from_datafusion)?;
+    let plan = planning::optimize(plan, &state, cancel).map_err(error_from_datafusion)?;
+    cancel.check()?;
+    let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(error_from_datafusion)?;
     Ok(Planned { state, plan, held })
 }
 
@@ -130,7 +138,7 @@ pub(super) async fn explain(
     plan: &LogicalPlan,
     cancel: &Cancel,
 ) -> Result<String> {
-    let planned = planned(session, &mut broker.begin(cancel), plan).await?;
+    let planned = planned(session, &mut broker.begin(cancel), plan, cancel).await?;
     Ok(display(&planned.plan))
 }
 

@@ -14,6 +14,15 @@ impl ExprPlanner for DateAndInterval {
         if !matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             return Ok(PlannerResult::Original(expr));
         }
+        // What a long sum is, is asked for only if its last summand says that it may matter: that is to ask all of it, each time.
+        let (sum, last) = match expr.right {
+            Expr::BinaryExpr(_) => (&expr.right, &expr.left),
+            _ => (&expr.left, &expr.right),
+        };
+        let may_be = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Interval(_));
+        if matches!(sum, Expr::BinaryExpr(_)) && !last.get_type(schema).is_ok_and(|data_type| may_be(&data_type)) {
+            return Ok(PlannerResult::Original(expr));
+        }
         // Of a parameter nothing is known yet.
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));

@@ -1,7 +1,8 @@
-//! PostgreSQL's dialect as the parser has it, but for one thing that takes time without end.
+//! PostgreSQL's dialect as the parser has it, but for one thing that takes time without end, and one that it does not know.
 
 use std::any::TypeId;
 
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -10,6 +11,14 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 /// to parse each twice, and `f(f(f(…)))` takes twice as long for every level. A name is an identifier here.
 #[derive(Debug)]
 pub(super) struct Postgres;
+
+fn in_either_order(between: Expr, negated: bool) -> Expr {
+    let Expr::Between { expr, low, high, .. } = &between else { return between };
+    let turned = Expr::Between { expr: expr.clone(), negated: false, low: high.clone(), high: low.clone() };
+    let both = Expr::BinaryOp { left: Box::new(between), op: BinaryOperator::Or, right: Box::new(turned) };
+    let both = Expr::Nested(Box::new(both));
+    if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(both) } } else { both }
+}
 
 const THEIRS: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -59,6 +68,22 @@ impl Dialect for Postgres {
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
         THEIRS.get_next_precedence(parser)
+    }
+
+    /// `x BETWEEN SYMMETRIC a AND b` is in one of two orders.
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let negated = if parser.parse_keywords(&[Keyword::BETWEEN, Keyword::SYMMETRIC]) {
+            false
+        } else if parser.parse_keywords(&[Keyword::NOT, Keyword::BETWEEN, Keyword::SYMMETRIC]) {
+            true
+        } else if parser.parse_keywords(&[Keyword::BETWEEN, Keyword::ASYMMETRIC]) {
+            return Some(parser.parse_between(expr.clone(), false));
+        } else if parser.parse_keywords(&[Keyword::NOT, Keyword::BETWEEN, Keyword::ASYMMETRIC]) {
+            return Some(parser.parse_between(expr.clone(), true));
+        } else {
+            return None;
+        };
+        Some(parser.parse_between(expr.clone(), false).map(|between| in_either_order(between, negated)))
     }
 
     fn prec_value(&self, precedence: Precedence) -> u8 {

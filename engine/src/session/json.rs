@@ -41,6 +41,10 @@ impl ExprPlanner for Documents {
 
 /// What a side is, as far as it says so. Of a parameter nothing is known yet.
 fn kind(expr: &Expr, schema: &DFSchema) -> Option<JsonKind> {
+    // What DataFusion's operators give is no document. To ask would be to name it, at every level of a long sum.
+    if matches!(expr, Expr::BinaryExpr(_) | Expr::Negative(_) | Expr::Not(_) | Expr::Like(_) | Expr::Between(_)) {
+        return None;
+    }
     expr.to_field(schema).ok().and_then(|(_, field)| JsonKind::of(&field))
 }
 

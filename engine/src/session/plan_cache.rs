@@ -23,6 +23,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, Volatility};
 
 use parking_lot::Mutex;
 
+use super::planning;
+use crate::exec::Cancel;
 use crate::table::DataSourceTable;
 
 /// Plans that a session keeps: more than the queries of a dashboard.
@@ -57,13 +59,13 @@ type Sources = HashMap<TableReference, Arc<dyn TableSource>>;
 
 impl PlanCache {
     /// The query, analyzed and optimized.
-    pub(super) fn optimize(&self, query: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
-        let Some(sources) = data_sources(query)? else { return state.optimize(query) };
+    pub(super) fn optimize(&self, query: &LogicalPlan, state: &SessionState, cancel: &Cancel) -> Result<LogicalPlan> {
+        let Some(sources) = data_sources(query)? else { return planning::optimize(query, state, cancel) };
         let hash = self.hasher.hash_one(query);
         if let Some(known) = self.kept.lock().get(hash, query, state.config().options()) {
             return with_sources(known, &sources);
         }
-        let optimized = state.optimize(query)?;
+        let optimized = planning::optimize(query, state, cancel)?;
         let mut kept = self.kept.lock();
         if kept.was_asked(hash) {
             let emptied = |(name, source): (&TableReference, &Arc<dyn TableSource>)| {

@@ -1,5 +1,6 @@
 //! PostgreSQL's and Druid's spellings that DataFusion's planner does not take, rewritten in the syntax tree.
 
+mod array;
 mod rows;
 mod subquery;
 mod ties;
@@ -51,6 +52,7 @@ impl VisitorMut for Rewrite<'_> {
             }
             table => {
                 rows::from_function(table, self.state);
+                rows::values_of_columns(table);
                 ControlFlow::Continue(())
             }
         }
@@ -99,6 +101,7 @@ impl Rewrite<'_> {
                 round_literal(inner);
             }
             Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => hexadecimal(inner)?,
+            Expr::Function(function) if array::is_of_query(function) => *expr = array::of_query(function, self.state)?,
             Expr::Function(function) if rows::is_set(function) => *expr = rows::unnested(function),
             Expr::Function(function) if self.settings.dialect == SqlDialect::PostgreSql => {
                 match rows::seconds_of(function).cloned() {
@@ -135,6 +138,14 @@ fn whole_table(query: &mut Query) {
 fn select_of(sql: &str) -> Option<SetExpr> {
     match super::statement::parse(sql).ok()?.pop()? {
         Statement::Query(query) => Some(*query.body),
+        _ => None,
+    }
+}
+
+/// A query to put another body into.
+fn query_of_one() -> Option<Query> {
+    match super::statement::parse("SELECT 1").ok()?.pop()? {
+        Statement::Query(query) => Some(*query),
         _ => None,
     }
 }

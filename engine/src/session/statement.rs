@@ -21,7 +21,7 @@ pub(super) fn parse(sql: &str) -> Result<Vec<Statement>> {
     depth::check(tokens.iter().map(|token| &token.token))?;
     Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
-        .with_tokens_with_locations(without_plan_for(tokens))
+        .with_tokens_with_locations(with_whole_tables(without_plan_for(tokens)))
         .parse_statements()
         .map_err(syntax_error)
 }
@@ -39,6 +39,31 @@ fn without_plan_for(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         tokens.drain(plan..=for_);
     }
     tokens
+}
+
+/// `(TABLE t …` is `(SELECT * FROM t …`, which the parser knows in every place.
+fn with_whole_tables(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_table = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
+    if !tokens.iter().any(|token| is_table(&token.token)) {
+        return tokens;
+    }
+    let mut written = Vec::with_capacity(tokens.len() + 4);
+    let mut opens = false;
+    for token in tokens {
+        if opens && is_table(&token.token) {
+            let words = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+            written.extend(words.map(|word| TokenWithSpan { token: word, span: token.span }));
+            opens = false;
+            continue;
+        }
+        opens = match token.token {
+            Token::Whitespace(_) => opens,
+            Token::LParen => true,
+            _ => false,
+        };
+        written.push(token);
+    }
+    written
 }
 
 /// Refuses what is not a query or its explanation, unless it is about the session's `own` tables and views.

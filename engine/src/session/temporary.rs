@@ -37,6 +37,15 @@ pub(super) const VIEW_DEPTH: usize = 16;
 pub(super) struct Temporary {
     schema: Arc<MemorySchemaProvider>,
     objects: Mutex<BTreeMap<String, Object>>,
+    /// What becomes of tables at the end of a transaction, and of those still to be made; without an entry they stay.
+    at_commit: Mutex<BTreeMap<String, AtCommit>>,
+}
+
+/// What becomes of a table at the end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtCommit {
+    Drop,
+    DeleteRows,
 }
 
 #[derive(Debug)]
@@ -87,17 +96,56 @@ impl Temporary {
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
+        self.at_commit.lock().clear();
         for name in std::mem::take(&mut *self.objects.lock()).into_keys() {
             // Registered together with the object.
             let _ = self.schema.deregister_table(&name);
         }
     }
 
+    /// Drops and empties the tables that were made to last for a transaction.
+    pub(super) fn end_of_transaction(&self) -> Result<()> {
+        let ended: Vec<_> = self.at_commit.lock().iter().map(|(name, becomes)| (name.clone(), *becomes)).collect();
+        for (name, becomes) in ended {
+            let mut objects = self.objects.lock();
+            let emptied = match (becomes, objects.get_mut(&name)) {
+                (AtCommit::DeleteRows, Some(Object::Table(rows))) => {
+                    rows.clear();
+                    Some(rows.table()?)
+                }
+                _ => {
+                    objects.remove(&name);
+                    self.at_commit.lock().remove(&name);
+                    None
+                }
+            };
+            drop(objects);
+            let _ = self.schema.deregister_table(&name);
+            if let Some(emptied) = emptied {
+                self.schema.register_table(name, emptied).map_err(error_from_datafusion)?;
+            }
+        }
+        Ok(())
+    }
+
     /// If a statement makes, fills or drops something of the session, writes it so that the planner takes it.
     /// `is_known` says whether there is something else of a name.
     pub(super) fn adopt(&self, statement: &mut Statement, is_known: impl Fn(&str) -> bool) -> Result<Adopted> {
         match statement {
-            Statement::CreateTable(table) if table.temporary || is_qualified(&table.name) => adopt_table(table),
+            Statement::CreateTable(table) if table.temporary || is_qualified(&table.name) => {
+                let at_commit = match table.on_commit {
+                    Some(OnCommit::Drop) => Some(AtCommit::Drop),
+                    Some(OnCommit::DeleteRows) => Some(AtCommit::DeleteRows),
+                    _ => None,
+                };
+                let adopted = adopt_table(table)?;
+                if let (Some(name), Some(at_commit)) = (bare(&table.name), at_commit)
+                    && self.find(&table.name)?.is_none()
+                {
+                    self.at_commit.lock().insert(name, at_commit);
+                }
+                Ok(adopted)
+            }
             Statement::CreateView(view) if view.temporary || is_qualified(&view.name) => adopt_view(view),
             Statement::Insert(insert) => self.adopt_insert(insert),
             Statement::Drop {
@@ -299,6 +347,7 @@ impl Temporary {
 
     pub(super) fn drop_object(&self, name: &TableReference, if_exists: bool) -> Result<()> {
         let found = self.objects.lock().remove(name.table()).is_some();
+        self.at_commit.lock().remove(name.table());
         if !found && !if_exists {
             return Err(gone(name.table()));
         }
@@ -315,6 +364,11 @@ impl Rows {
         self.reservation.try_grow(bytes).map_err(error_from_datafusion)?;
         self.batches.extend(batches);
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.reservation.free();
     }
 
     fn table(&self) -> Result<Arc<dyn TableProvider>> {
@@ -362,9 +416,6 @@ pub(super) fn counted(rows: usize) -> Result<RecordBatch> {
 fn adopt_table(table: &mut CreateTable) -> Result<Adopted> {
     let unsupported =
         |what: &str| Err(Error::unsupported(format!("a temporary table takes no {what}")).with_sqlstate("0A000"));
-    if matches!(table.on_commit, Some(OnCommit::Drop | OnCommit::DeleteRows)) {
-        return unsupported("`ON COMMIT DROP` and no `ON COMMIT DELETE ROWS`");
-    }
     if !table.constraints.is_empty() {
         return unsupported("constraints");
     }

@@ -192,7 +192,7 @@ async fn run(
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err(Error::invalid_input("`query` holds no statement, or more than one").with_sqlstate("42601"));
     };
-    let plan = session.plan(statement).await?;
+    let plan = session.plan_until(statement, cancel).await?;
     let labels: Vec<String> = plan.schema().fields().iter().map(|field| output_label(field).to_string()).collect();
     let stream = session.execute_until(plan, cancel).await?;
     let mut notices = session.take_notices();

@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use datafusion::logical_expr::LogicalPlan;
 use henge_engine::Error;
 use henge_engine::error::{Category, Persona};
-use henge_engine::session::{Session, Statement};
+use henge_engine::session::{Cancel, Session, Statement};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -236,6 +236,7 @@ impl<S: Stream> Connection<S> {
     fn end_of_pipeline(&mut self) {
         if self.transaction == Transaction::None {
             self.portals.retain(|_, portal| portal.hold);
+            self.end_of_tables();
         }
     }
 
@@ -336,7 +337,10 @@ impl<S: Stream> Connection<S> {
     /// Plans on the runtime for queries.
     pub(super) async fn plan(&mut self, statement: Statement) -> Result<LogicalPlan, Stop> {
         let session = Arc::clone(&self.session);
-        let task = Task::spawn(&self.front.queries, async move { session.plan(statement).await });
+        let cancel = Cancel::until(self.deadline.map(Instant::into_std));
+        // Planning gives control back too seldom for an abort to end it.
+        let _given_up = cancel.on_drop();
+        let task = Task::spawn(&self.front.queries, async move { session.plan_until(statement, &cancel).await });
         Ok(self.wait(task.result()).await???)
     }
 

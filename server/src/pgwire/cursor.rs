@@ -90,6 +90,7 @@ impl<S: Stream> Connection<S> {
         let keeps = |portal: &Portal| portal.hold && (tag == "COMMIT" || portal.kept);
         self.portals.retain(|_, portal| keeps(portal));
         self.portals.values_mut().for_each(|portal| portal.kept = true);
+        self.session.end_of_transaction()?;
         self.transaction = Transaction::None;
         if chain {
             self.transaction = Transaction::Open;
@@ -163,8 +164,16 @@ impl<S: Stream> Connection<S> {
     /// A simple query outside a transaction block ends one of its own.
     pub(super) fn end_of_transaction(&mut self) {
         if self.transaction == Transaction::None {
+            self.end_of_tables();
             self.portals.retain(|_, portal| portal.hold);
             self.portals.values_mut().for_each(|portal| portal.kept = true);
+        }
+    }
+
+    /// A statement outside a transaction block is one of its own.
+    pub(super) fn end_of_tables(&mut self) {
+        if let Err(error) = self.session.end_of_transaction() {
+            self.fail(&error, None);
         }
     }
 

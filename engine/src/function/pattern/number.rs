@@ -1,4 +1,6 @@
-//! PostgreSQL's templates of `to_char` for numbers: `FM999,990.00`.
+//! PostgreSQL's templates of `to_char` and `to_number`: `FM999,990.00`.
+
+mod read;
 
 use crate::error::{Error, Result};
 

@@ -134,6 +134,11 @@ impl Walk<'_, '_> {
             Expr::Extract { field: DateTimeField::Second, expr: time, .. } if self.binder.is_postgres => {
                 Some(seconds(std::mem::replace(time, null())))
             }
+            // The planner knows no column of an outer query within brackets.
+            Expr::Array(array) if self.binder.scopes.len() > 1 => {
+                *expr = otherwise::array_of(std::mem::take(&mut array.elem));
+                return Ok(());
+            }
             Expr::CompoundFieldAccess { root, access_chain } => return self.field_access(root, access_chain),
             _ => None,
         };

@@ -1,14 +1,19 @@
 //! What PostgreSQL says and DataFusion does not know, said by what it knows. Labels are taken before, so that a column is
 //! called by what was written.
 
+mod array_text;
+mod percentile;
+
 use datafusion::sql::sqlparser::ast::{
     Array, BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, Expr, ExtractSyntax, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr,
-    TimezoneInfo, UnaryOperator, Value,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TimezoneInfo, UnaryOperator, Value,
 };
 
+use self::array_text::items_of_literal;
+use self::percentile::{each_percentile, mode, percentile_disc, several};
 use crate::error::{Error, Result};
 use crate::function::json::operator;
+use crate::function::uuid;
 
 /// The other words for an expression, if it needs them.
 pub(super) fn said(expr: &mut Expr) -> Result<Option<Expr>> {
@@ -48,9 +53,16 @@ pub(super) fn said(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::BinaryOp { left, op: BinaryOperator::Divide, right } if is_interval(left) => {
             Some(call("interval_times", vec![take(left), inverse(take(right))]))
         }
-        Expr::Cast { expr, data_type, .. } => json_cast(data_type).map(|name| call(name, vec![take(expr)])),
+        Expr::Cast { expr, data_type: DataType::Array(_), .. } => {
+            // PostgreSQL reads its form of an array.
+            if let Some(elem) = items_of_literal(expr) {
+                **expr = Expr::Array(Array { elem, named: true });
+            }
+            None
+        }
+        Expr::Cast { expr, data_type, .. } => checked_text(data_type).map(|name| call(name, vec![take(expr)])),
         Expr::TypedString(typed) => {
-            json_cast(&typed.data_type).map(|name| call(name, vec![Expr::Value(typed.value.clone())]))
+            checked_text(&typed.data_type).map(|name| call(name, vec![Expr::Value(typed.value.clone())]))
         }
         Expr::Value(value) => match &value.value {
             Value::UnicodeStringLiteral(text) => Some(Expr::value(Value::SingleQuotedString(text.clone()))),
@@ -69,6 +81,11 @@ pub(super) fn many_rows(expr: &mut Expr) {
     }
 }
 
+/// `ARRAY[a, b]` as a call.
+pub(super) fn array_of(items: Vec<Expr>) -> Expr {
+    call("make_array", items)
+}
+
 /// `localtimestamp`, where it is no column.
 pub(super) fn local_timestamp() -> Expr {
     cast(call("now", Vec::new()), DataType::Timestamp(None, TimezoneInfo::None))
@@ -78,7 +95,11 @@ fn of_function(function: &mut Function) -> Result<Option<Expr>> {
     let [name] = function.name.0.as_slice() else { return Ok(None) };
     let Some(name) = name.as_ident().map(|name| name.value.to_ascii_lowercase()) else { return Ok(None) };
     match name.as_str() {
+        "percentile_cont" | "percentile_disc" if let Some(shares) = several(function) => {
+            return each_percentile(function, shares).map(Some);
+        }
         "percentile_disc" => return percentile_disc(function).map(Some),
+        "mode" if !function.within_group.is_empty() => return mode(function).map(Some),
         "make_interval" => return make_interval(function).map(Some),
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => rename(function, "now"),
         "gen_random_uuid" => rename(function, "uuid"),
@@ -135,9 +156,10 @@ fn of_function(function: &mut Function) -> Result<Option<Expr>> {
     Ok(None)
 }
 
-/// The function that checks a document of such a type.
-fn json_cast(data_type: &DataType) -> Option<&'static str> {
+/// The function that checks a text that is to be of such a type.
+fn checked_text(data_type: &DataType) -> Option<&'static str> {
     match data_type {
+        DataType::Uuid => Some(uuid::UUID),
         DataType::JSON => Some(operator::JSON),
         DataType::JSONB => Some(operator::JSONB),
         _ => None,
@@ -177,50 +199,6 @@ fn arguments(function: &Function) -> Vec<Expr> {
         _ => None,
     };
     list.args.iter().filter_map(plain).collect()
-}
-
-/// The value at a share of the ordered ones that are there: the one at place `ceil(share * count)`.
-fn percentile_disc(function: &mut Function) -> Result<Expr> {
-    let wrong = || {
-        let message = "`percentile_disc` is written as `percentile_disc(0.5) WITHIN GROUP (ORDER BY x)`";
-        Error::invalid_input(message).with_sqlstate("42883")
-    };
-    let shares = arguments(function);
-    let ([share], [order]) = (shares.as_slice(), function.within_group.as_slice()) else {
-        return Err(wrong());
-    };
-    if let Expr::Value(value) = share
-        && let Value::Number(text, _) = &value.value
-        && !text.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share))
-    {
-        return Err(
-            Error::invalid_input(format!("percentile value {text} is not between 0 and 1")).with_sqlstate("22003")
-        );
-    }
-    if matches!(share, Expr::Array(_)) {
-        return Err(Error::unsupported("`percentile_disc` of several shares is not supported").with_sqlstate("0A000"));
-    }
-    let value = order.expr.clone();
-    let there = Expr::IsNotNull(Box::new(value.clone()));
-    let filter = match function.filter.take() {
-        Some(filter) => and(nested(*filter), there),
-        None => there,
-    };
-    let all = aggregate("array_agg", value.clone(), Some(order.clone()), filter.clone());
-    let count = aggregate("count", value, None, filter);
-    let place =
-        call("ceil", vec![binary(cast(share.clone(), DataType::DoublePrecision), BinaryOperator::Multiply, count)]);
-    let place = cast(call("greatest", vec![place, number("1")]), DataType::BigInt(None));
-    Ok(call("array_element", vec![all, place]))
-}
-
-fn aggregate(name: &str, value: Expr, order: Option<OrderByExpr>, filter: Expr) -> Expr {
-    let Expr::Function(mut function) = call(name, vec![value]) else { return null() };
-    if let (FunctionArguments::List(list), Some(order)) = (&mut function.args, order) {
-        list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
-    }
-    function.filter = Some(Box::new(filter));
-    Expr::Function(function)
 }
 
 /// `make_interval(days => 10)`: its arguments by place.
@@ -393,18 +371,6 @@ fn backslashed(pattern: &str, escape: Option<char>) -> String {
         }
     }
     text
-}
-
-/// The items of `ANY ('{a,b}')`, which PostgreSQL reads as an array.
-fn items_of_literal(expr: &Expr) -> Option<Vec<Expr>> {
-    let expr = if let Expr::Nested(inner) = expr { inner.as_ref() } else { expr };
-    let Expr::Value(value) = expr else { return None };
-    let Value::SingleQuotedString(text) = &value.value else { return None };
-    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    if inner.contains(['"', '\\', '{', '}']) {
-        return None;
-    }
-    Some(inner.split(',').map(|item| string(item.trim())).collect())
 }
 
 fn string(text: &str) -> Expr {

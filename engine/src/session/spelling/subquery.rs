@@ -246,7 +246,7 @@ fn in_few(expr: &Expr, query: &Query, item: Expr) -> Expr {
 }
 
 /// The SELECT of a query that gives a row for each that its condition lets through.
-fn plain<'a>(query: &'a mut Query, state: &SessionState) -> Option<&'a mut Select> {
+pub(super) fn plain<'a>(query: &'a mut Query, state: &SessionState) -> Option<&'a mut Select> {
     if query.with.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
         return None;
     }
