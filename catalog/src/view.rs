@@ -14,10 +14,11 @@ mod schemas;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
+use datafusion::physical_plan::ExecutionPlan;
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
 use henge_engine::segment::{PromotedSegment, Segment};
 use henge_engine::storage::DeepStorage;
-use henge_engine::table::{SegmentSource, VisibleSegment};
+use henge_engine::table::{KeptPlans, SegmentSource, VisibleSegment};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -57,6 +58,7 @@ pub struct DataSourceView {
     live: Vec<LiveChunk>,
     /// Why what is not published cannot be shown: then nothing is.
     broken: Option<Error>,
+    plans: KeptPlans,
 }
 
 type Promoted = Arc<Mutex<HashMap<SegmentUid, Arc<PromotedSegment>>>>;
@@ -413,6 +415,7 @@ impl WorkingSource {
             promoted: Promoted::default(),
             live: Vec::new(),
             broken: None,
+            plans: KeptPlans::default(),
         })))
     }
 }
@@ -431,6 +434,7 @@ impl DataSourceView {
             promoted: Promoted::default(),
             live: Vec::new(),
             broken: Some(error.duplicate()),
+            plans: KeptPlans::default(),
         }
     }
 
@@ -507,6 +511,10 @@ impl SegmentSource for DataSourceView {
 
     fn num_visible(&self) -> usize {
         self.num_visible
+    }
+
+    fn keep(&self, plan: Arc<dyn ExecutionPlan>) {
+        self.plans.keep(plan);
     }
 }
 

@@ -6,6 +6,7 @@ use henge_engine::Result;
 use henge_engine::ingest::live::{LiveIndex, LiveSnapshot};
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, Timestamp};
 use henge_engine::segment::{PromotedSegment, Segment};
+use henge_engine::table::KeptPlans;
 use parking_lot::Mutex;
 
 use super::schemas::union;
@@ -195,6 +196,7 @@ impl LiveSource {
             promoted,
             live,
             broken: None,
+            plans: KeptPlans::default(),
         })
     }
 }
