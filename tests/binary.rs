@@ -5,6 +5,7 @@ mod coordinator;
 mod crash;
 mod demo;
 mod embedding;
+mod failpoint;
 mod ingestion;
 mod pipe;
 mod psql;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         crash::trials(),
         demo::trials(),
         embedding::trials(),
+        failpoint::trials(),
         ingestion::trials(),
         psql::trials(),
         push::trials(),

@@ -1,5 +1,7 @@
 //! Topics of a real Apache Kafka that flow into data sources of the real binary: seen at once, published once.
 
+mod cluster;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -19,13 +21,14 @@ use crate::harness::{block_on, contains, ensure, missing};
 /// What is tested at the broker that all share.
 type Test = fn(&Broker) -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     ("records_are_counted_once_through_hand_offs_under_queries", counted_once),
     ("f34_kill_nine_loses_and_repeats_nothing", killed),
     ("f38_records_that_are_gone_are_named_and_a_person_decides", gone),
     ("f39_a_topic_made_anew_is_not_taken_for_the_one_before", made_anew),
     ("f40_f41_f42_partitions_transactions_and_broken_records", mixed),
     ("is_declared_watched_suspended_reset_and_terminated", lived),
+    ("f36_in_a_cluster_another_process_takes_over", cluster::taken_over),
     ("generated_edits_flow_through_a_topic_into_a_query", generated),
 ];
 

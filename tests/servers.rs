@@ -4,6 +4,7 @@ mod failure;
 mod life;
 mod limits;
 mod order;
+mod realtime;
 mod security;
 mod task;
 
@@ -16,8 +17,15 @@ use crate::harness::process::until;
 use crate::harness::servers::{Node, Place};
 
 pub fn trials() -> Vec<Trial> {
-    let all =
-        [life::trials(), failure::trials(), order::trials(), task::trials(), security::trials(), limits::trials()];
+    let all = [
+        life::trials(),
+        failure::trials(),
+        order::trials(),
+        task::trials(),
+        security::trials(),
+        limits::trials(),
+        realtime::trials(),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -99,4 +107,4 @@ impl Cluster {
 const LEADS: &str = "/druid/coordinator/v1/isLeader";
 /// Absent servers are replaced soon, so that tests need not wait a minute.
 const COORDINATOR: &[&str] = &["--replace-after", "PT8S"];
-const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];
+pub const HISTORICAL: &[&str] = &["--drop-delay", "PT1S"];

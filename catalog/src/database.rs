@@ -21,6 +21,7 @@ mod kill;
 mod lock;
 mod open;
 mod realtime;
+mod sink;
 mod supervisor;
 mod watch;
 mod work;
@@ -51,14 +52,15 @@ pub use kill::KillReport;
 pub use lock::Holder;
 pub use open::{DatabaseBuilder, Opening};
 pub use realtime::HandOff;
+pub use sink::RealtimeOptions;
 pub use supervisor::Submitted;
 pub use work::TaskWork;
 
 use self::lock::DirectoryLock;
 use crate::clock::Clock;
 use crate::provider::{ClusterServers, DruidSchema, HengeCatalog, SYS, ServerAddress, SysSchema, ThisServer};
-use crate::realtime::Streams;
 use crate::realtime::supervisor::Supervisors;
+use crate::realtime::{Streams, Tails};
 use crate::store::{Lease, MetadataStore, SegmentRecord, Standing, TaskRecord, UserRecord};
 use crate::view::{DataSourceView, Problems, View, no_data_source};
 
@@ -81,6 +83,8 @@ pub enum Mode {
     Leader,
     /// Shows what others publish, and writes nothing.
     Follower,
+    /// Takes rows for a cluster, and publishes them; others load and serve what is published.
+    Realtime,
     /// Runs tasks of a cluster, one at a time, and publishes what they make for it.
     Worker,
 }
@@ -88,7 +92,7 @@ pub enum Mode {
 impl Mode {
     /// Whether what is published here is served by others.
     fn is_served_by_others(self) -> bool {
-        matches!(self, Self::Leader | Self::Worker)
+        matches!(self, Self::Leader | Self::Realtime | Self::Worker)
     }
 }
 
@@ -134,6 +138,8 @@ struct Inner {
     connector: Option<Arc<dyn StreamConnector>>,
     /// One stream is declared at a time.
     declaring: tokio::sync::Mutex<()>,
+    /// Of a realtime process of a cluster: what brokers read here.
+    served: Option<sink::Served>,
     /// What looks after the metadata database while this is open.
     watching: Mutex<JoinSet<()>>,
 }
@@ -157,11 +163,12 @@ impl Inner {
 
     /// Shows a change that was just committed. If others committed before it what is not shown yet, shows that too.
     async fn show(&self, data_source: &str, rev: u64, added: Vec<SegmentRecord>, removed: &[SegmentId]) -> Result<()> {
-        if self.view.rev(data_source) + 1 == rev {
+        // What a realtime process changes is not in the segments alone.
+        if self.view.rev(data_source) + 1 == rev && self.mode != Mode::Realtime {
             return self.view.apply(data_source, rev, added, removed);
         }
-        let (rev, used) = self.store.used(data_source).await?;
-        self.view.replace(data_source, rev, used)
+        let state = self.store.state(data_source).await?;
+        self.view.replace(data_source, state)
     }
 }
 
@@ -259,8 +266,16 @@ impl Database {
             Mode::Follower => Err(Error::unsupported(
                 "this server only answers queries; send what is to be written to the coordinator of the cluster",
             )),
+            Mode::Realtime => Err(Error::unsupported(
+                "this server takes rows that are pushed; send other things to be written to the coordinator of the cluster",
+            )),
             Mode::Alone | Mode::Leader | Mode::Worker => Ok(()),
         }
+    }
+
+    /// What brokers read of a realtime process of a cluster.
+    pub fn tails(&self) -> Option<Tails> {
+        self.inner.served.as_ref().map(|served| served.tails.clone())
     }
 
     /// What is recorded of a task.
@@ -323,8 +338,8 @@ impl Database {
         self.check_writes()?;
         let _in_order = self.inner.publishing.lock().await;
         self.inner.store.set_standing(data_source, ids, standing, self.now()).await?;
-        let (rev, used) = self.inner.store.used(data_source).await?;
-        self.inner.view.replace(data_source, rev, used)
+        let state = self.inner.store.state(data_source).await?;
+        self.inner.view.replace(data_source, state)
     }
 
     /// Shows what others have changed in the metadata database by now.
@@ -369,6 +384,7 @@ impl Database {
         self.inner.compacting.close();
         let mut watching = std::mem::take(&mut *self.inner.watching.lock());
         watching.shutdown().await;
+        self.inner.let_go_of_all().await;
         self.inner.hand_offs.lock().clear();
         self.inner.keepers.lock().clear();
         let streams = Arc::clone(&self.inner.streams);

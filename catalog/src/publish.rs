@@ -25,7 +25,7 @@ use henge_engine::storage::PushedSegment;
 use henge_engine::{Error, Result};
 
 use crate::store::{
-    Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, Standing, StreamAdvance, join,
+    Decision, MetadataStore, Overlap, Publication, Publish, SegmentRecord, SinkRecord, Standing, StreamAdvance, join,
 };
 use crate::timeline::{Addition, Timeline};
 
@@ -75,6 +75,8 @@ pub struct PublishRequest {
     pub intended_pushes: u64,
     /// How far parts of streams are published with it.
     pub advances: Vec<StreamAdvance>,
+    /// What is recorded with it of the stream's rows, if queries of others read them.
+    pub sink: Option<SinkRecord>,
     /// The uid of a tombstone, should one be needed.
     pub tombstone_uids: fn(Timestamp) -> SegmentUid,
     /// Dormant where others must load the segments before queries can ask for them. Then nothing is marked unused: what
@@ -98,6 +100,7 @@ pub async fn publish(store: &dyn MetadataStore, request: &PublishRequest) -> Res
         spans: join(spans),
         intended_pushes: request.intended_pushes,
         advances: request.advances.clone(),
+        sink: request.sink.clone(),
         now: request.now,
     };
     store.publish(&publication, &|overlap| decide(request, overlap)).await

@@ -10,18 +10,22 @@
 
 mod committer;
 mod entry;
+mod sink;
 mod spec;
 mod status;
 mod stream;
 mod streams;
 pub mod supervisor;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use committer::Closed;
-pub use entry::{OnError, PushKey};
+pub use entry::{OnError, PushKey, from_arrow, to_arrow};
+pub use sink::Sink;
 pub use spec::{PushIoConfig, PushSpec, PushTuning};
 pub use status::{StreamState, StreamStatus};
 pub use stream::{Payload, Push, Pushed, Stream};
-pub use streams::{Found, Limits, Streams};
+pub use streams::{Found, Limits, Reached, Streams};
+pub use tails::{Brokers, Tails};

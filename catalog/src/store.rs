@@ -37,9 +37,10 @@ pub use druid::{DruidRow, druid_rows};
 pub use memory::MemoryStore;
 pub(crate) use record::join;
 pub use record::{
-    AuditEntry, Change, DataSourceRecord, Decision, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked,
-    Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot,
-    Standing, StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord, TaskStatus, UserRecord,
+    AuditEntry, Change, DataSourceRecord, DataSourceState, Decision, HandRow, Inserted, KillCandidate, Lease,
+    LeaseOutcome, Marked, Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord,
+    Settlement, SinkRecord, Snapshot, Standing, StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord,
+    TaskStatus, UserRecord, tail_uid,
 };
 pub use url::MetadataUrl;
 
@@ -60,8 +61,21 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// The `rev` of every data source.
     async fn revs(&self) -> Result<BTreeMap<String, u64>>;
 
+    /// What there is of one data source, as of one moment.
+    async fn state(&self, data_source: &str) -> Result<DataSourceState>;
+
     /// The `rev` and the used segments of one data source, as of one moment.
-    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)>;
+    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)> {
+        let DataSourceState { rev, used, .. } = self.state(data_source).await?;
+        Ok((rev, used))
+    }
+
+    /// Records a sink, in place of what was recorded of it before, as a change to its data source. Returns the `rev` of
+    /// that. Fails with `Conflict` if what was recorded is of a greater term.
+    async fn save_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64>;
+
+    /// Forgets a sink; queries do without what of it is not published. `false` if there was none.
+    async fn remove_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<bool>;
 
     /// The `rev` of a data source; 0 if nothing was ever published there.
     async fn rev(&self, data_source: &str) -> Result<u64>;

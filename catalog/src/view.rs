@@ -10,6 +10,7 @@ mod live;
 mod problems;
 mod room;
 mod schemas;
+mod tail;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -32,8 +33,10 @@ pub use problems::{Problem, Problems};
 use room::Room;
 use schemas::SchemaCounts;
 pub(crate) use schemas::union;
+pub use tail::RemoteRows;
+use tail::Tail;
 
-use crate::store::{SegmentRecord, Snapshot, Standing};
+use crate::store::{DataSourceState, SegmentRecord, SinkRecord, Snapshot, Standing};
 use crate::timeline::{Addition, Group, GroupKind, Removal, Timeline, Visible};
 
 /// A segment of a view: what is recorded of it, and its rows.
@@ -56,6 +59,10 @@ pub struct DataSourceView {
     promoted: Promoted,
     /// Rows that are not published.
     live: Vec<LiveChunk>,
+    /// Rows that realtime processes of a cluster have.
+    tails: Vec<Tail>,
+    /// Segments whose rows are read of a tail.
+    withheld: HashSet<SegmentUid>,
     /// Why what is not published cannot be shown: then nothing is.
     broken: Option<Error>,
     plans: KeptPlans,
@@ -69,6 +76,7 @@ pub struct View {
     storage: DeepStorage,
     druids: Druids,
     reads: Reads,
+    remote_rows: RemoteRows,
     room: Arc<Room>,
     shown: RwLock<Arc<Shown>>,
     working: Mutex<Working>,
@@ -118,6 +126,7 @@ struct WorkingSource {
     timeline: Timeline<Arc<ViewedSegment>>,
     /// Used segments that queries do not ask for.
     dormant: BTreeMap<Arc<SegmentId>, Arc<ViewedSegment>>,
+    sinks: Vec<SinkRecord>,
     schemas: SchemaCounts,
 }
 
@@ -128,19 +137,26 @@ impl View {
         storage: DeepStorage,
         druids: Druids,
         reads: Reads,
+        remote_rows: RemoteRows,
         cache_limit_bytes: Option<u64>,
         snapshot: Snapshot,
     ) -> Result<Self> {
         let (shown, working) = (RwLock::default(), Mutex::default());
         let room = Arc::new(Room::new(storage.clone(), cache_limit_bytes));
-        let view = Self { storage, druids, reads, room, shown, working, changes: watch::Sender::new(0) };
+        let changes = watch::Sender::new(0);
+        let view = Self { storage, druids, reads, remote_rows, room, shown, working, changes };
         let mut added: BTreeMap<String, Vec<SegmentRecord>> = BTreeMap::new();
         for record in snapshot.segments {
             added.entry(record.id.data_source.clone()).or_default().push(record);
         }
+        let mut sinks: BTreeMap<String, Vec<SinkRecord>> = BTreeMap::new();
+        for sink in snapshot.sinks {
+            sinks.entry(sink.data_source.clone()).or_default().push(sink);
+        }
         for data_source in snapshot.data_sources {
-            let records = added.remove(&data_source.name).unwrap_or_default();
-            view.apply(&data_source.name, data_source.rev, records, &[])?;
+            let used = added.remove(&data_source.name).unwrap_or_default();
+            let sinks = sinks.remove(&data_source.name).unwrap_or_default();
+            view.replace(&data_source.name, DataSourceState { rev: data_source.rev, used, sinks })?;
         }
         Ok(view)
     }
@@ -155,10 +171,12 @@ impl View {
         }
     }
 
-    /// Shows what a data source has as of `rev`, whatever was shown of it before.
-    pub fn replace(&self, data_source: &str, rev: u64, used: Vec<SegmentRecord>) -> Result<()> {
+    /// Shows what a data source has as of a `rev`, whatever was shown of it before.
+    pub fn replace(&self, data_source: &str, state: DataSourceState) -> Result<()> {
+        let DataSourceState { rev, used, sinks } = state;
         let mut working = self.working.lock();
         let source = working.timelines.entry(data_source.to_owned()).or_default();
+        source.sinks = sinks;
         let mut removed = source.all().map(|s| (s.record.id.clone(), known(&s.record))).collect::<HashMap<_, _>>();
         let mut added = Vec::new();
         for record in used {
@@ -222,7 +240,7 @@ impl View {
         source.rev = rev;
         retired.retain(|(_, segment)| segment.strong_count() > 0);
         retired.extend(before.iter().map(|segment| (segment.record.uid, Arc::downgrade(&segment.segment))));
-        let shown = source.show(data_source)?;
+        let shown = source.show(data_source, self.remote_rows)?;
         let mut next = Shown::clone(&self.shown.read());
         match shown {
             Some(shown) => drop(next.published.insert(data_source.to_owned(), shown)),
@@ -241,6 +259,27 @@ impl View {
     fn viewed(&self, record: SegmentRecord, reading: Reading) -> Arc<ViewedSegment> {
         let segment = LazySegment::new(self.storage.clone(), &record, reading, self.reads, &self.room);
         Arc::new(ViewedSegment { segment, id: Arc::new(record.id.clone()), record })
+    }
+
+    /// What is recorded of a data source's sinks, each with whether queries read all that it has published from segments.
+    pub fn sinks(&self, data_source: &str) -> Vec<(SinkRecord, bool)> {
+        let working = self.working.lock();
+        let Some(source) = working.timelines.get(data_source) else { return Vec::new() };
+        source.sinks.iter().map(|sink| (sink.clone(), source.is_settled(sink))).collect()
+    }
+
+    /// All sinks.
+    pub fn all_sinks(&self) -> Vec<SinkRecord> {
+        let working = self.working.lock();
+        let mut sinks = working.timelines.values().flat_map(|source| source.sinks.iter().cloned()).collect::<Vec<_>>();
+        sinks.sort_by(|a, b| (&a.data_source, a.uid).cmp(&(&b.data_source, b.uid)));
+        sinks
+    }
+
+    /// The generations of a data source that are shown, in the order of their numbers.
+    pub fn generations_of(&self, data_source: &str) -> Vec<Arc<Generation>> {
+        let shown = Arc::clone(&self.shown.read());
+        shown.generations(data_source)
     }
 
     /// Shows a generation, which is empty yet, after those of its data source that are there.
@@ -400,21 +439,30 @@ impl WorkingSource {
         found
     }
 
-    fn show(&self, name: &str) -> Result<Option<Arc<DataSourceView>>> {
+    fn show(&self, name: &str, remote_rows: RemoteRows) -> Result<Option<Arc<DataSourceView>>> {
         let visible = self.timeline.visible().clone();
-        let num_visible = visible.data(Interval::ETERNITY).map(|entry| entry.group.partitions().len()).sum();
-        if num_visible == 0 {
+        let num_visible: usize = visible.data(Interval::ETERNITY).map(|entry| entry.group.partitions().len()).sum();
+        let (tails, withheld) = self.tails();
+        if num_visible == 0 && tails.is_empty() {
             return Ok(None);
+        }
+        let broken = tails.first().filter(|_| remote_rows == RemoteRows::Refused).map(Tail::refused);
+        let mut schema = self.schemas.union()?;
+        if !tails.is_empty() {
+            let tails = tails.iter().map(|tail| tail.segment.schema().as_ref());
+            schema = Arc::new(union(std::iter::once(schema.as_ref()).chain(tails))?);
         }
         Ok(Some(Arc::new(DataSourceView {
             name: name.to_owned(),
             rev: self.rev,
-            schema: self.schemas.union()?,
+            schema,
             visible,
-            num_visible,
+            num_visible: num_visible + tails.len(),
             promoted: Promoted::default(),
             live: Vec::new(),
-            broken: None,
+            tails,
+            withheld,
+            broken,
             plans: KeptPlans::default(),
         })))
     }
@@ -433,6 +481,8 @@ impl DataSourceView {
             num_visible: 0,
             promoted: Promoted::default(),
             live: Vec::new(),
+            tails: Vec::new(),
+            withheld: HashSet::new(),
             broken: Some(error.duplicate()),
             plans: KeptPlans::default(),
         }
@@ -490,6 +540,9 @@ impl SegmentSource for DataSourceView {
         let mut found = Vec::new();
         for entry in self.visible.data(*interval) {
             for (_, viewed) in entry.group.partitions() {
+                if self.withheld.contains(&viewed.record.uid) {
+                    continue;
+                }
                 found.push(VisibleSegment {
                     id: Arc::clone(&viewed.id),
                     uid: viewed.record.uid,
@@ -503,6 +556,10 @@ impl SegmentSource for DataSourceView {
                 let uid = SegmentUid::numbered(number);
                 found.push(VisibleSegment { id: Arc::clone(id), uid, clip: *clip, segment: Arc::clone(segment) });
             }
+        }
+        for Tail { id, uid, segment } in &self.tails {
+            let (id, segment) = (Arc::clone(id), Arc::clone(segment));
+            found.push(VisibleSegment { id, uid: *uid, clip: Interval::ETERNITY, segment });
         }
         // Entries are in the order of time; a group that is seen on both sides of a newer one is not in that of ids.
         found.sort_by(|a, b| (&a.id, a.clip).cmp(&(&b.id, b.clip)));

@@ -80,6 +80,11 @@ pub trait Segment: Debug + Send + Sync {
     fn is_passing(&self) -> bool {
         false
     }
+
+    /// The one process that has its rows, where no other can have them: what is told if it cannot be reached.
+    fn kept_by(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A column opened for reading.

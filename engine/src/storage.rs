@@ -7,6 +7,7 @@
 //! [`DeepStorage::push`] returned was read back from an object store, or is there after a power loss of this machine.
 //! A file in the segment cache is whole: it was verified and synced before it got its name. Never opens a column.
 
+mod crash;
 mod deep;
 mod deep_storage;
 mod disk;
@@ -15,6 +16,7 @@ mod memory_disk;
 mod object;
 mod segment_cache;
 
+pub use crash::{CRASH_POINTS, crash_point};
 pub use deep::{LoadSpec, LocalDeepStorage, PushedSegment};
 pub use deep_storage::{DeepStorage, DeepStorageUrl, Expected};
 pub use disk::{Disk, DiskEntry, DiskFile, LocalDisk};

@@ -389,7 +389,7 @@ mod tests {
             (of("historical"), "--metadata"),
             (Options { deep_storage: None, ..shared("historical") }, "--deep-storage"),
             (shared("all,broker"), "alone"),
-            (shared("realtime"), "one process"),
+            (shared("realtime,historical"), "each role a process"),
             (Options { host: Some(IpAddr::from([10, 0, 0, 1])), ..shared("broker") }, "--cluster-secret"),
             (
                 Options {

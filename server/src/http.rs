@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::listener::Encryption;
 use self::listener::{Caller, Encrypting};
 pub use self::node::Node;
+pub(crate) use self::node::no_taker;
 use crate::auth::Auth;
 use crate::auth::tls::Tls;
 use crate::cluster::Coordinator;
@@ -63,6 +64,12 @@ impl Api {
         tls: Option<Tls>,
     ) -> Arc<Self> {
         Arc::new(Self { database, queries, pg, auth, tls, coordinator: None, tasks: Mutex::default() })
+    }
+
+    /// What a realtime process answers: pushes. Its door is the server's.
+    pub(crate) fn of_realtime(database: Database, queries: Handle, auth: Arc<Auth>) -> Arc<Self> {
+        let pg = SocketAddr::from(([0, 0, 0, 0], 0));
+        Arc::new(Self { database, queries, pg, auth, tls: None, coordinator: None, tasks: Mutex::default() })
     }
 
     /// What a coordinator answers while it leads. Its door is the server's.
@@ -125,12 +132,28 @@ fn router(api: Arc<Api>) -> Router {
         .route("/druid/indexer/v1/task/{id}/status", get(task::status))
         .route("/druid/indexer/v1/task/{id}/reports", get(task::reports))
         .route("/druid/indexer/v1/task/{id}/shutdown", post(task::shutdown))
-        .nest("/druid/indexer/v1/supervisor", supervisor::router())
+        .nest(supervisor::PATH, supervisor::router())
+        .merge(pushes())
+        .nest("/druid/coordinator/v1", coordinator::router())
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&api), login::check))
+        .with_state(api)
+}
+
+/// Rows as they come.
+fn pushes() -> Router<Arc<Api>> {
+    Router::new()
         .route("/v1/push/{dataSource}", post(push::push).get(push::status).layer(DefaultBodyLimit::disable()))
         .route("/v1/push/{dataSource}/spec", get(push::spec).put(push::declare).post(push::declare))
         .route("/v1/push/{dataSource}/handoff", post(push::hand_off))
         .route("/metrics", get(metrics::metrics))
-        .nest("/druid/coordinator/v1", coordinator::router())
+}
+
+/// The door of a realtime process.
+fn realtime_router(api: Arc<Api>) -> Router {
+    pushes()
+        .nest(supervisor::PATH, supervisor::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&api), login::check))

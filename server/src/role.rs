@@ -5,3 +5,5 @@ mod broker;
 pub mod cluster;
 mod coordinator;
 mod indexer;
+mod realtime;
+mod sent_on;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("binary::push::f53_a_request_that_comes_again_adds_nothing", again),
         Trial::test("binary::push::every_form_of_a_body_is_read", forms),
         Trial::test("binary::push::f54_what_is_too_large_or_wrong_is_refused", refused),
+        Trial::test("binary::push::f54_a_body_that_trickles_is_given_up", trickling),
+        Trial::ignorable_test("binary::push::f52_a_full_disk_is_told_and_rows_are_taken_again", full),
         Trial::test("binary::push::is_declared_handed_off_and_watched", declared),
         Trial::test("binary::push::inserted_rows_are_pushed", inserted),
         Trial::test("binary::push::generated_edits_flow_from_pipe_to_query", piped),
@@ -33,14 +35,14 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Headers of a request.
-type Headers<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 
 /// How often the process is killed.
 const KILLS: u64 = 8;
 const CLIENTS: u64 = 4;
 
 /// The answer to a POST of rows: the status, the JSON, and when to come again.
-fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
+pub(super) fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Result<(u16, Value), Failed> {
     let mut request = reqwest::Client::new().post(format!("http://{http}{path}")).body(body).timeout(LIMIT);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -55,7 +57,7 @@ fn post(http: SocketAddr, path: &str, headers: Headers<'_>, body: Vec<u8>) -> Re
     Ok((status, json))
 }
 
-const JSON: (&str, &str) = ("content-type", "application/x-ndjson");
+pub(super) const JSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
 /// Rows of one request: each says whose it is.
 fn rows(client: u64, sequence: u64, rows: u64) -> Vec<u8> {
@@ -270,6 +272,86 @@ fn refused() -> Result<(), Failed> {
         ensure(status == 400, || format!("{name}: {status} {answer}"))?;
     }
     ensure(count(&server)? == 1, || "something that was refused is seen".to_owned())
+}
+
+/// Half a request, and then nothing: the connection is answered, and others are served meanwhile.
+fn trickling() -> Result<(), Failed> {
+    use std::io::Read;
+
+    let place = Place::new()?;
+    let server = place.serve()?;
+    let mut slow = std::net::TcpStream::connect(server.http)?;
+    write!(
+        slow,
+        "POST /v1/push/wiki HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{{"
+    )?;
+    let began = Instant::now();
+    let (status, answer) = post(server.http, "/v1/push/wiki", &[JSON], rows(1, 1, 1))?;
+    ensure(status == 200, || answer.to_string())?;
+    let mut answer = [0; 12];
+    slow.set_read_timeout(Some(LIMIT))?;
+    slow.read_exact(&mut answer)?;
+    ensure(answer == *b"HTTP/1.1 408", || String::from_utf8_lossy(&answer).into_owned())?;
+    ensure(began.elapsed() >= Duration::from_secs(9), || format!("{:?}", began.elapsed()))?;
+    ensure(count(&server)? == 1, || "something that was refused is seen".to_owned())
+}
+
+/// A file system of its own; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// `None` if this user may not mount any.
+    fn mount(path: &std::path::Path) -> Result<Option<Self>, Failed> {
+        std::fs::create_dir_all(path)?;
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path).stderr(Stdio::null()).status()?;
+        Ok(mounted.success().then(|| Self(path.to_owned())))
+    }
+
+    fn grow(&self) -> Result<(), Failed> {
+        let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&self.0).status()?;
+        ensure(grown.success(), || grown.to_string())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The directory that it is in goes next, and says so if this failed.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn full() -> Result<Completion, Failed> {
+    let place = Place::new()?;
+    let Some(disk) = SmallDisk::mount(&place.data().join("realtime"))? else {
+        return Ok(Completion::ignored_with("the right to mount a file system"));
+    };
+    let server = place.serve()?;
+    let mut taken = 0;
+    let refused = loop {
+        // 400 kB or so.
+        let (status, answer) = post(server.http, "/v1/push/wiki", &[JSON], rows(1, taken, 5_000))?;
+        match status {
+            200 => taken += 1,
+            _ => break (status, answer),
+        }
+        ensure(taken < 100, || "the disk is never full".to_owned())?;
+    };
+    ensure(refused.0 == 503, || format!("{refused:?}"))?;
+    contains(refused.1["errorMessage"].as_str().unwrap_or_default(), &["is full", "make room"])?;
+    ensure(taken > 1 && count(&server)? == taken * 5_000, || format!("{taken} requests"))?;
+    let (status, _) = post(server.http, "/v1/push/wiki", &[JSON], rows(1, 0, 5_000))?;
+    ensure(status == 503 && count(&server)? == taken * 5_000, || status.to_string())?;
+    disk.grow()?;
+    let (status, answer) = post(server.http, "/v1/push/wiki", &[JSON], rows(1, taken, 5_000))?;
+    ensure(status == 200 && count(&server)? == (taken + 1) * 5_000, || answer.to_string())?;
+    // What was refused is not there after a restart either.
+    server.kill()?;
+    let server = place.serve()?;
+    ensure(count(&server)? == (taken + 1) * 5_000, || "not what was acknowledged".to_owned())?;
+    server.kill()?;
+    drop(disk);
+    Ok(Completion::Completed)
 }
 
 fn declared() -> Result<(), Failed> {

@@ -156,6 +156,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits until it ends by itself.
+    pub fn ends(&mut self) -> Result<ExitStatus, Failed> {
+        until("the end of the server", || Ok(self.child.try_wait()?))
+    }
+
     /// As `kill -9` or a power switch would end it.
     pub fn kill(mut self) -> Result<(), Failed> {
         self.child.kill()?;

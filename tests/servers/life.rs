@@ -132,8 +132,8 @@ fn strangers() -> Result<(), Failed> {
         ["server", "--role", "historical", "--host", "0.0.0.0", "--metadata", "sqlite:///x", "--deep-storage", "/y"];
     let refused = run(henge(&open))?.failed_with(2)?;
     contains(&refused, &["--cluster-secret"])?;
-    let refused = run(henge(&["server", "--role", "realtime", "--metadata", "sqlite:///x"]))?.failed_with(2)?;
-    contains(&refused, &["--role all"])
+    let both = ["server", "--role", "realtime,historical", "--metadata", "sqlite:///x", "--deep-storage", "/y"];
+    contains(&run(henge(&both))?.failed_with(2)?, &["each role a process"])
 }
 
 /// Every server ends when it is asked to and comes back, while queries are asked: all answers are right.

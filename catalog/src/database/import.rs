@@ -118,6 +118,7 @@ impl Inner {
             spans: records.iter().map(|record| record.id.interval).collect(),
             intended_pushes: 0,
             advances: Vec::new(),
+            sink: None,
             now,
         };
         let _in_order = self.publishing.lock().await;

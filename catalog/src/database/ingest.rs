@@ -12,7 +12,7 @@ use henge_engine::model::{
     ColumnRole, DataSchema, DimensionSchema, DimensionsSpec, GranularitySpec, MetricCombine, MetricSpec,
     MultiValueHandling, SegmentId, SegmentSchema, SegmentUid, TIME_COLUMN, Timestamp, TimestampSpec, TransformSpec,
 };
-use henge_engine::storage::{DeepStorage, LoadSpec};
+use henge_engine::storage::{DeepStorage, LoadSpec, crash_point};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use serde::Serialize;
@@ -313,6 +313,7 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 advances: Vec::new(),
+                sink: None,
                 tombstone_uids: new_uid,
                 standing: self.standing(),
             };
@@ -337,6 +338,7 @@ impl Inner {
                 // It is others who serve it.
                 self.storage.forget(uid)?;
             }
+            crash_point("segment.pushed");
             segments.push(NewSegment {
                 interval: segment.interval,
                 uid,
@@ -352,8 +354,10 @@ impl Inner {
     /// Publishes, shows it, and returns the segments that were added.
     pub(super) async fn commit(&self, request: &PublishRequest) -> Result<Vec<SegmentRecord>> {
         let _in_order = self.publishing.lock().await;
+        crash_point("segments.pushed");
         match publish(self.store.as_ref(), request).await? {
             Publish::Done(done) => {
+                crash_point("publication.committed");
                 let added = done.added.clone();
                 let shown = self.show(&request.data_source, done.rev, done.added, &done.marked_unused).await;
                 if let Err(error) = shown {

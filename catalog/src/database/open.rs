@@ -14,12 +14,13 @@ use tokio::task::JoinSet;
 
 use super::ingest::{new_uid, remove};
 use super::lock::{DirectoryLock, Holder, Locking};
+use super::sink::{RealtimeOptions, Served};
 use super::{AutoCompaction, Database, Inner, Mode, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::lease;
 use crate::provider::ThisServer;
 use crate::store::{Lease, MetadataStore, MetadataUrl, Pushes, TaskRecord, TaskStatus};
-use crate::view::{Druids, Reads, View};
+use crate::view::{Druids, Reads, RemoteRows, View};
 
 const METADATA_FILE: &str = "metadata.sqlite";
 const SEGMENTS_DIR: &str = "segments";
@@ -52,6 +53,8 @@ pub struct DatabaseBuilder {
     mode: Mode,
     /// Of a leader.
     lease: Option<Lease>,
+    /// Of a realtime process of a cluster.
+    realtime: Option<RealtimeOptions>,
 }
 
 /// What opening a data directory gave.
@@ -79,6 +82,7 @@ impl DatabaseBuilder {
             connector: None,
             mode: Mode::Alone,
             lease: None,
+            realtime: None,
         }
     }
 
@@ -179,6 +183,13 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Takes rows for a cluster.
+    #[must_use]
+    pub fn realtime(mut self, options: RealtimeOptions) -> Self {
+        (self.mode, self.realtime) = (Mode::Realtime, Some(options));
+        self
+    }
+
     /// Runs tasks of a cluster; see [`Database::work`].
     #[must_use]
     pub fn work(mut self) -> Self {
@@ -221,7 +232,8 @@ impl DatabaseBuilder {
         let store = self.metadata_url().open().await?;
         let lease = match (self.mode, &self.metadata) {
             (Mode::Leader, _) => self.lease,
-            (Mode::Follower | Mode::Worker, _) | (Mode::Alone, None) => None,
+            // Of a realtime process nobody else writes the streams; where each of them is, is checked with every commit.
+            (Mode::Follower | Mode::Realtime | Mode::Worker, _) | (Mode::Alone, None) => None,
             // Others may have been told the same URL.
             (Mode::Alone, Some(_)) => {
                 Some(lease::take(store.as_ref(), lease::COORDINATOR, &node_id(&self.dir, self.clock.now())?).await?)
@@ -240,20 +252,23 @@ impl DatabaseBuilder {
                 store.wake_all(now).await?;
             }
             Mode::Leader => {
-                // Others run tasks, or will; what is left of theirs they remove.
-                let tasks = store.unfinished_tasks().await?.into_iter().map(|task| task.id).collect::<Vec<_>>();
-                sweep(store.as_ref(), &storage, Pushes::AllBut(&tasks)).await?;
+                // Others run tasks, or will, and take rows; what is left of theirs they remove.
+                let tasks = store.unfinished_tasks().await?.into_iter().map(|task| task.id);
+                let spared = tasks.chain([super::realtime::PUBLICATIONS.to_owned()]).collect::<Vec<_>>();
+                sweep(store.as_ref(), &storage, Pushes::AllBut(&spared)).await?;
             }
-            Mode::Follower | Mode::Worker => {}
+            Mode::Follower | Mode::Realtime | Mode::Worker => {}
         }
         let snapshot = store.snapshot().await?;
         let reads = match self.mode {
             // A worker reads what it merges.
             Mode::Alone | Mode::Worker => Reads::Here,
-            Mode::Leader | Mode::Follower => Reads::Elsewhere,
+            Mode::Leader | Mode::Follower | Mode::Realtime => Reads::Elsewhere,
         };
         storage.retain_cached(&snapshot.segments.iter().map(|segment| segment.uid).collect())?;
-        let view = View::new(storage.clone(), self.druids, reads, self.cache_limit_bytes, snapshot)?;
+        // Only a broker plans for others.
+        let remote_rows = if self.mode == Mode::Follower { RemoteRows::Asked } else { RemoteRows::Refused };
+        let view = View::new(storage.clone(), self.druids, reads, remote_rows, self.cache_limit_bytes, snapshot)?;
         let view = Arc::new(view);
         let runtime = Runtime::new(RuntimeOptions {
             memory_limit_bytes: self.memory_limit_bytes,
@@ -262,8 +277,15 @@ impl DatabaseBuilder {
             ..RuntimeOptions::default()
         })?;
         let available = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let limits = super::realtime::limits(self.memory_limit_bytes, self.threads.unwrap_or(available).get());
+        let (threads, tmp_dir) = (self.threads.unwrap_or(available).get(), self.dir.join(TMP_DIR));
+        let limits = super::realtime::limits(self.memory_limit_bytes, threads, tmp_dir);
         let streams = super::realtime::streams(&self.dir, &view, &self.clock, limits)?;
+        if self.mode == Mode::Realtime {
+            let begun =
+                streams.find()?.iter().map(|found| super::realtime::publications_of(&found.id)).collect::<Vec<_>>();
+            sweep(store.as_ref(), &storage, Pushes::BegunBy(&begun)).await?;
+        }
+        let served = self.realtime.map(|options| Served::new(options, Arc::clone(&view), new_uid(now)));
         let inner = Arc::new(Inner {
             mode: self.mode,
             tmp_dir: self.dir.join(TMP_DIR),
@@ -292,6 +314,7 @@ impl DatabaseBuilder {
             keepers: Mutex::default(),
             connector: self.connector,
             declaring: tokio::sync::Mutex::default(),
+            served,
             watching: Mutex::new(JoinSet::new()),
         });
         inner.open_streams().await?;

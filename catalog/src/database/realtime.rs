@@ -4,26 +4,28 @@ mod insert;
 mod keeper;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use henge_engine::error::{Category, Persona};
 use henge_engine::ingest::live::SealOptions;
 use henge_engine::ingest::{Cancellation, FinishedSegment};
 use henge_engine::model::{
     ColumnRole, ColumnType, DataSchema, DimensionSchema, Granularity, Interval, MetricCombine, MetricSpec,
     MultiValueHandling, Period, SegmentSchema, TimeZone, TimestampSpec,
 };
-use henge_engine::storage::{Disk, LocalDisk};
+use henge_engine::storage::{LocalDisk, crash_point};
 use henge_engine::table::SegmentSource;
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
 
 use self::keeper::Keeper;
 use super::ingest::{WorkDir, named_id, new_uid};
-use super::{Database, Inner, lost};
+use super::{Database, Inner, Mode, lost};
 use crate::publish::{PublishMode, PublishRequest};
-use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Stream, StreamStatus, Streams};
-use crate::store::{Standing, StreamAdvance};
+use crate::realtime::{Closed, Limits, Push, PushSpec, Pushed, Reached, Stream, StreamStatus, Streams};
+use crate::store::{SinkRecord, StreamAdvance};
 use crate::view::Generation;
 
 pub(super) const REALTIME_DIR: &str = "realtime";
@@ -34,6 +36,9 @@ const WAL_BYTES: u64 = 4 << 30;
 const PENDING_BYTES: usize = 256 << 20;
 /// Granules that rows of one hand-off lie in, at most.
 const GRANULES: usize = 1_000;
+/// Historicals have so long to load what was handed off, before who asks for more is told; and it is looked this often.
+pub(super) const PASS_ON: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
 /// Data sources that may be pushed to: each has a thread.
 const MAX_STREAMS: usize = 1_000;
 
@@ -47,17 +52,18 @@ pub struct HandOff {
 /// The answer to who asked for a hand-off.
 pub(super) type HandOffAnswer = oneshot::Sender<Result<HandOff>>;
 
-pub(super) fn limits(memory_limit_bytes: Option<usize>, threads: usize) -> Limits {
+pub(super) fn limits(memory_limit_bytes: Option<usize>, threads: usize, spill_dir: PathBuf) -> Limits {
     Limits {
         memory_bytes: memory_limit_bytes.map_or(MEMORY_BYTES, |bytes| bytes / MEMORY_SHARE),
         wal_bytes: WAL_BYTES,
         pending_bytes: PENDING_BYTES,
         granules: GRANULES,
         threads,
+        spill_dir,
     }
 }
 
-fn stream_name(id: &str) -> String {
+pub(super) fn stream_name(id: &str) -> String {
     format!("push/{id}")
 }
 
@@ -66,6 +72,12 @@ impl Database {
     pub async fn push(&self, data_source: &str, push: Push) -> Result<Pushed> {
         let stream = self.inner.streams.get(data_source).ok_or_else(|| not_declared(data_source))?;
         stream.push(push).await
+    }
+
+    /// Whether a data source that nobody declared is made of the first rows that are pushed to it, unless they say
+    /// otherwise. In a cluster somebody declares it.
+    pub fn discovers(&self) -> bool {
+        self.inner.mode == Mode::Alone
     }
 
     /// Whether rows can be pushed to a data source.
@@ -136,10 +148,16 @@ impl Database {
     }
 }
 
+pub(super) fn not_passed_on() -> Error {
+    let message = "what was handed off before is not done yet (in a cluster: historicals have not loaded it); rows are kept \
+                   and shown meanwhile, try again in a while";
+    Error::new(Category::ServiceUnavailable, Persona::User, message).retryable(true)
+}
+
 fn not_declared(data_source: &str) -> Error {
     Error::not_found(format!(
-        "nobody said how rows are pushed to `{data_source}`; push with `create=true`, or declare it with \
-         `PUT /v1/push/{data_source}/spec`"
+        "nobody said how rows are pushed to `{data_source}`; declare it with `PUT /v1/push/{data_source}/spec`, or push \
+         with `create=true`"
     ))
 }
 
@@ -198,10 +216,12 @@ impl Inner {
     /// Opens all streams that were declared. What is not published of them is shown again.
     pub(super) async fn open_streams(self: &Arc<Self>) -> Result<()> {
         for found in self.streams.find()? {
-            let position = self.store.stream_position(&stream_name(&found.id), 0).await?;
+            let (reached, known) = self.reached(&found).await?;
             let streams = Arc::clone(&self.streams);
-            let stream = tokio::task::spawn_blocking(move || streams.open(found, position)).await.map_err(lost)??;
-            self.keep(&stream);
+            let opened = tokio::task::spawn_blocking(move || streams.open_from(found, reached)).await;
+            let (stream, before) = opened.map_err(lost)??;
+            self.serve_sink(&stream, known, before.as_ref(), reached).await?;
+            self.keep(&stream, before);
         }
         Ok(())
     }
@@ -211,9 +231,19 @@ impl Inner {
             return Err(Error::capacity_exceeded(format!("rows can be pushed to {MAX_STREAMS} data sources at most")));
         }
         let (streams, uid) = (Arc::clone(&self.streams), new_uid(self.clock.now()));
-        let open = move || streams.open(streams.write(&uid, &spec)?, 0);
-        let stream = tokio::task::spawn_blocking(open).await.map_err(lost)??;
-        self.keep(&stream);
+        let found = tokio::task::spawn_blocking(move || streams.write(&uid, &spec)).await.map_err(lost)??;
+        let known = match self.record_new_sink(&found).await {
+            Ok(known) => known,
+            Err(error) => {
+                // Nobody was told that it is there.
+                self.streams.unwrite(&found)?;
+                return Err(error);
+            }
+        };
+        let streams = Arc::clone(&self.streams);
+        let stream = tokio::task::spawn_blocking(move || streams.open(found, 0)).await.map_err(lost)??;
+        self.serve_sink(&stream, known, None, Reached { settled: 0, published: 0 }).await?;
+        self.keep(&stream, None);
         Ok(())
     }
 
@@ -224,22 +254,41 @@ impl Inner {
             ));
         }
         stream.pause(true);
-        let handed_off = self.ask_hand_off(stream).await;
+        let handed_off = match self.ask_hand_off(stream).await {
+            Ok(_) => self.passed_on(stream).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = handed_off {
             stream.pause(false);
             return Err(error);
         }
         let (streams, old) = (Arc::clone(&self.streams), Arc::clone(stream));
         let opened = tokio::task::spawn_blocking(move || streams.redeclare(&old, &spec)).await.map_err(lost)??;
-        self.keep(&opened);
+        if let Some(sink) = stream.sink().record() {
+            let reached = Reached { settled: sink.settled, published: sink.published };
+            self.serve_sink(&opened, Some(sink), None, reached).await?;
+        }
+        self.keep(&opened, None);
+        Ok(())
+    }
+
+    /// Waits until queries read from segments all that a stream has published.
+    async fn passed_on(&self, stream: &Stream) -> Result<()> {
+        let began = std::time::Instant::now();
+        while stream.sink().record().is_some_and(|sink| sink.settled < sink.published) || !stream.is_empty() {
+            if began.elapsed() > PASS_ON {
+                return Err(not_passed_on());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         Ok(())
     }
 
     /// Hands a stream's rows off whenever they are due, for as long as it is open.
-    fn keep(self: &Arc<Self>, stream: &Arc<Stream>) {
+    fn keep(self: &Arc<Self>, stream: &Arc<Stream>, before: Option<Closed>) {
         let (asked, asking) = tokio::sync::mpsc::channel(16);
         self.hand_offs.lock().insert(stream.name().to_owned(), asked);
-        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(stream));
+        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(stream), before);
         self.watching.lock().spawn(keeper.run(asking));
     }
 
@@ -257,6 +306,7 @@ impl Inner {
         let reached = self.store.stream_position(&name, 0).await?;
         if reached >= closed.to {
             // An attempt whose answer was lost.
+            self.reread_sink(stream.sink()).await?;
             self.catch_up().await?;
         } else if reached != closed.from {
             return Err(Error::conflict(format!(
@@ -267,7 +317,7 @@ impl Inner {
             self.attempt(stream, closed).await?;
         }
         let generation = &closed.generation;
-        if generation.index.num_rows() == 0 {
+        if generation.index.num_rows() == 0 && self.served.is_none() {
             self.view.close_generation(&generation.data_source, generation.number);
         }
         let segments = generation.segments.lock().clone();
@@ -276,30 +326,39 @@ impl Inner {
 
     async fn attempt(&self, stream: &Stream, closed: &Closed) -> Result<()> {
         let advance = StreamAdvance { stream: stream_name(stream.id()), part: 0, from: closed.from, to: closed.to };
-        self.publish_rows(Publishing {
+        let publishing = Publishing {
             generation: &closed.generation,
-            name: format!("push_{}_{}", stream.id(), closed.to),
+            name: format!("{}{}", publications_of(stream.id()), closed.to),
             advances: vec![advance],
+            sink: stream.sink().record().map(|sink| SinkRecord { published: closed.to, ..sink }),
             max_rows_per_segment: stream.spec().tuning_config.max_rows_per_segment,
-        })
-        .await
+        };
+        self.publish_rows(publishing).await?.into_iter().for_each(|record| stream.sink().set(record));
+        Ok(())
     }
 
-    /// Makes segments of a generation and publishes them, together with how far its stream is then.
-    pub(super) async fn publish_rows(&self, publishing: Publishing<'_>) -> Result<()> {
+    /// Makes segments of a generation and publishes them, together with how far its stream is then. Returns what was
+    /// recorded of its rows, if queries of others read them.
+    pub(super) async fn publish_rows(&self, publishing: Publishing<'_>) -> Result<Option<SinkRecord>> {
         let Publishing { generation, name, advances, .. } = &publishing;
         let data_source = generation.data_source.as_str();
         let work_dir = WorkDir::create(self.tmp_dir.join(new_uid(self.clock.now()).to_string()))?;
         let finished = self.seal(&publishing, work_dir.path()).await?;
+        crash_point("segments.sealed");
         let now = self.clock.now();
         let publish_id = format!("{name}_{}", new_uid(now));
         let named = finished.into_iter().map(|segment| (new_uid(now), segment)).collect::<Vec<_>>();
-        // From here on whoever shows one of them shows the generation no longer.
-        generation.publishes_as(named.iter().map(|(uid, _)| *uid));
+        let pending = named.iter().map(|(uid, _)| *uid).collect();
+        let sink = publishing.sink.clone().map(|sink| SinkRecord { pending, ..sink });
+        if sink.is_none() {
+            // From here on whoever shows one of them shows the generation no longer.
+            generation.publishes_as(named.iter().map(|(uid, _)| *uid));
+        }
         let load_specs =
             named.iter().map(|(uid, segment)| self.storage.load_spec(&named_id(data_source, segment), *uid));
         let load_specs = load_specs.collect::<Vec<_>>();
         self.store.intend_pushes(&publish_id, &load_specs).await?;
+        crash_point("pushes.intended");
         let published = async {
             let request = PublishRequest {
                 publish_id: publish_id.clone(),
@@ -309,16 +368,17 @@ impl Inner {
                 now,
                 intended_pushes: load_specs.len() as u64,
                 advances: advances.clone(),
+                sink: sink.clone(),
                 tombstone_uids: new_uid,
-                // Rows are pushed only where queries read what is published.
-                standing: Standing::Active,
+                standing: self.standing(),
             };
             self.commit(&request).await
         };
         match published.await {
             Ok(added) => {
+                crash_point("publication.shown");
                 *generation.segments.lock() = added.iter().map(|record| record.id.to_string()).collect();
-                Ok(())
+                Ok(sink)
             }
             Err(error) => {
                 self.remove_unpublished(&publish_id).await;
@@ -363,25 +423,25 @@ impl Inner {
         if !self.streams.is_short_of_memory() {
             return Ok(0);
         }
-        let (streams, tmp_dir) = (Arc::clone(&self.streams), self.tmp_dir.clone());
+        let streams = Arc::clone(&self.streams);
         let spill = move || -> Result<u64> {
+            let is_enough = || streams.memory_bytes() <= streams.limits().memory_bytes / 2;
             let mut moved = 0;
             for generation in generations {
-                let dir = tmp_dir.join(format!("realtime-{}", generation.number));
-                LocalDisk.create_dir_durably(&dir).map_err(|error| {
-                    Error::runtime_failure(format!("`{}` cannot be made", dir.display())).with_source(error)
-                })?;
-                generation.removes_at_its_end(&dir);
-                while streams.memory_bytes() > streams.limits().memory_bytes / 2
-                    && generation.index.spill_one(&dir, &Cancellation::default())?
-                {
-                    moved += 1;
-                }
+                moved += streams.spill(&generation, is_enough)?;
             }
             Ok(moved)
         };
         tokio::task::spawn_blocking(spill).await.map_err(lost)?
     }
+}
+
+/// Publications of all streams are called so.
+pub(super) const PUBLICATIONS: &str = "push_";
+
+/// What the ids of a stream's publications begin with.
+pub(super) fn publications_of(stream_id: &str) -> String {
+    format!("{PUBLICATIONS}{stream_id}_")
 }
 
 /// A generation that is to be published.
@@ -390,6 +450,8 @@ pub(super) struct Publishing<'a> {
     /// What the publication is called, but for what tells an attempt from others.
     pub(super) name: String,
     pub(super) advances: Vec<StreamAdvance>,
+    /// What is recorded with it, but for the segments that it becomes, if queries of others read its rows.
+    pub(super) sink: Option<SinkRecord>,
     pub(super) max_rows_per_segment: u64,
 }
 

@@ -1,5 +1,6 @@
 //! Supervisors: submitted, kept, suspended, reset, terminated.
 
+mod holding;
 mod keeper;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::{Database, HandOff, Inner, Mode};
 use crate::realtime::supervisor::{
     ClosedRows, Kept, Positions, ResetTo, Supervisor, SupervisorSpec, SupervisorState, SupervisorStatus,
 };
-use crate::store::{AuditEntry, StreamAdvance, SupervisorRecord};
+use crate::store::{AuditEntry, SinkRecord, StreamAdvance, SupervisorRecord};
 
 /// Supervisors of one process: each has threads.
 const MAX_SUPERVISORS: usize = 200;
@@ -45,15 +46,16 @@ impl Database {
         let is_suspended = json.get("suspended").and_then(Value::as_bool) == Some(true);
         let id = spec.id.clone();
         let _in_turn = self.inner.declaring.lock().await;
-        let all = self.inner.supervisors.all();
-        if let Some(other) = all
-            .iter()
-            .find(|kept| kept.supervisor.spec().data_source() == spec.data_source() && kept.supervisor.spec().id != id)
-        {
+        let all = self.inner.store.supervisors().await?;
+        if let Some(other) = all.iter().find(|other| other.data_source == spec.data_source() && other.id != id) {
             return Err(Error::conflict(format!(
                 "supervisor `{}` fills `{}` already; terminate it first, or submit the spec under its id",
-                other.supervisor.spec().id,
-                spec.data_source()
+                other.id, other.data_source
+            )));
+        }
+        if !self.inner.claim_supervisor(&id).await? {
+            return Err(Error::conflict(format!(
+                "another realtime process runs supervisor `{id}`; submit its spec to the coordinator"
             )));
         }
         let known = self.inner.supervisors.get(&id);
@@ -69,13 +71,13 @@ impl Database {
             self.inner.end_supervisor(&id).await?;
             if let Err(error) = self.inner.store.save_supervisor(&record, &self.inner.audit(&record, by)).await {
                 // Without the new spec, the old one goes on.
-                self.inner.start_supervisor(known.supervisor.spec().clone(), was_suspended)?;
+                self.inner.start_supervisor(known.supervisor.spec().clone(), was_suspended).await?;
                 return Err(error);
             }
         } else {
             self.inner.store.save_supervisor(&record, &self.inner.audit(&record, by)).await?;
         }
-        self.inner.start_supervisor(spec, is_suspended)?;
+        self.inner.start_supervisor(spec, is_suspended).await?;
         Ok(Submitted { id, notes })
     }
 
@@ -125,7 +127,7 @@ impl Database {
     /// Ends a supervisor for good, after what was read is handed off. How far it read is kept: a supervisor of the same id
     /// and topic goes on from there.
     pub async fn terminate_supervisor(&self, id: &str, by: &str) -> Result<()> {
-        self.check_writes()?;
+        self.connector()?;
         let _in_turn = self.inner.declaring.lock().await;
         let kept = self.inner.kept(id)?;
         self.inner.end_supervisor(id).await?;
@@ -133,16 +135,26 @@ impl Database {
         let removed = self.inner.store.remove_supervisor(id, &self.inner.audit(&record, by)).await;
         if let Err(error) = removed {
             let was_suspended = kept.supervisor.state() == SupervisorState::Suspended;
-            self.inner.start_supervisor(kept.supervisor.spec().clone(), was_suspended)?;
+            self.inner.start_supervisor(kept.supervisor.spec().clone(), was_suspended).await?;
             return Err(error);
         }
+        if let Some(record) = kept.supervisor.sink().record() {
+            // All of it is published and read from segments.
+            self.inner.store.remove_sink(&record, self.now()).await?;
+        }
+        self.inner.let_go_of(id).await;
         Ok(())
     }
 
     fn connector(&self) -> Result<&Arc<dyn StreamConnector>> {
-        self.check_writes()?;
-        let alone = self.inner.connector.as_ref().filter(|_| self.inner.mode == Mode::Alone);
-        alone.ok_or_else(|| Error::unsupported("supervisors run in an all-in-one server: `henge server`"))
+        match self.inner.mode {
+            Mode::Realtime => {}
+            _ => self.check_writes()?,
+        }
+        let runs = matches!(self.inner.mode, Mode::Alone | Mode::Realtime);
+        self.inner.connector.as_ref().filter(|_| runs).ok_or_else(|| {
+            Error::unsupported("supervisors run in an all-in-one server, or in the realtime processes of a cluster")
+        })
     }
 }
 
@@ -175,27 +187,16 @@ impl Inner {
         }
     }
 
-    /// Starts all supervisors that were submitted to earlier processes.
-    pub(super) async fn open_supervisors(self: &Arc<Self>) -> Result<()> {
-        if self.mode != Mode::Alone || self.connector.is_none() {
-            return Ok(());
-        }
-        for record in self.store.supervisors().await? {
-            let read = serde_json::from_str::<Value>(&record.payload)
-                .map_err(|error| Error::corrupt("its spec is no JSON").with_source(error))
-                .and_then(|json| SupervisorSpec::from_json(&json))
-                .and_then(|(spec, _)| self.start_supervisor(spec, record.is_suspended));
-            if let Err(error) = read {
-                tracing::error!(supervisor = record.id, %error, "a supervisor is not started; submit its spec again");
-            }
-        }
-        Ok(())
-    }
-
-    fn start_supervisor(self: &Arc<Self>, spec: SupervisorSpec, is_suspended: bool) -> Result<()> {
+    /// Starts a supervisor. In a cluster, its lease is held here.
+    async fn start_supervisor(self: &Arc<Self>, spec: SupervisorSpec, is_suspended: bool) -> Result<()> {
         let Some(connector) = &self.connector else { return Ok(()) };
         let id = spec.id.clone();
         let supervisor = Supervisor::new(Arc::clone(&self.streams), spec)?;
+        let taken = match self.term_of(&id) {
+            Some(term) => self.take_over(supervisor.sink(), &supervisor.spec().data_schema, term).await,
+            None => Ok(None),
+        };
+        let taken = taken.inspect_err(|_| supervisor.close())?;
         if is_suspended {
             supervisor.set_state(SupervisorState::Suspended);
         }
@@ -203,7 +204,7 @@ impl Inner {
         let (orders, coming) = mpsc::channel(QUEUE);
         self.keepers.lock().insert(id, orders);
         self.supervisors.insert(kept.clone());
-        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(connector), kept);
+        let keeper = Keeper::new(Arc::downgrade(self), Arc::clone(connector), kept, taken);
         self.watching.lock().spawn(keeper.run(coming));
         Ok(())
     }
@@ -242,6 +243,7 @@ impl Inner {
         };
         if is_at(|(_, to)| *to) {
             // An attempt whose answer was lost.
+            self.reread_sink(supervisor.sink()).await?;
             self.catch_up().await?;
         } else if !is_at(|(from, _)| *from) {
             return Ok(None);
@@ -253,16 +255,18 @@ impl Inner {
                 to: *to,
             };
             let read: u64 = closed.stretches.values().map(|(_, to)| to).sum();
-            self.publish_rows(Publishing {
+            let sink = supervisor.sink();
+            let publishing = Publishing {
                 generation: &closed.generation,
                 name: format!("{}_{}_{read}", supervisor.spec().kind, supervisor.spec().id),
                 advances: closed.stretches.iter().map(advance).collect(),
+                sink: sink.record().map(|record| SinkRecord { published: record.published + 1, ..record }),
                 max_rows_per_segment: supervisor.spec().max_rows_per_segment(),
-            })
-            .await?;
+            };
+            self.publish_rows(publishing).await?.into_iter().for_each(|record| sink.set(record));
         }
         let generation = &closed.generation;
-        if generation.index.num_rows() == 0 {
+        if generation.index.num_rows() == 0 && self.served.is_none() {
             self.view.close_generation(&generation.data_source, generation.number);
         }
         let segments = generation.segments.lock().clone();

@@ -309,6 +309,7 @@ async fn opening_figures() -> Result<()> {
     let request = PublishRequest {
         intended_pushes: 0,
         advances: Vec::new(),
+        sink: None,
         publish_id: "p".to_owned(),
         data_source: "wiki".to_owned(),
         mode: PublishMode::Append,

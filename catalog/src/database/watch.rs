@@ -39,7 +39,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
 async fn polling(inner: Weak<Inner>) {
     let mut was_there = true;
     let poll = match inner.upgrade().map(|inner| inner.mode) {
-        Some(Mode::Leader | Mode::Follower | Mode::Worker) => CLUSTER_POLL,
+        Some(Mode::Leader | Mode::Follower | Mode::Realtime | Mode::Worker) => CLUSTER_POLL,
         _ => POLL,
     };
     loop {
@@ -175,7 +175,7 @@ impl Inner {
     /// Shows what others changed since, and what was changed by hand.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let settled = match self.mode {
-            Mode::Follower | Mode::Worker => Ok(()),
+            Mode::Follower | Mode::Realtime | Mode::Worker => Ok(()),
             Mode::Alone | Mode::Leader => self.settle_by_hand().await,
         };
         let _in_order = self.publishing.lock().await;
@@ -191,9 +191,9 @@ impl Inner {
                 continue;
             }
             if self.view.rev(&data_source) != rev {
-                let (rev, used) = self.store.used(&data_source).await?;
-                let segments = used.len();
-                self.view.replace(&data_source, rev, used)?;
+                let state = self.store.state(&data_source).await?;
+                let (rev, segments) = (state.rev, state.used.len());
+                self.view.replace(&data_source, state)?;
                 tracing::info!(data_source, rev, segments, "served as the metadata database has it now");
             }
         }

@@ -6,6 +6,7 @@ mod segment_problems;
 mod segments;
 mod server_segments;
 mod servers;
+mod sinks;
 mod supervisors;
 mod tasks;
 
@@ -13,13 +14,14 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
 use henge_engine::model::{SegmentUid, Timestamp};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 
 use super::{SystemRows, SystemSchema};
 use crate::realtime::Streams;
-use crate::realtime::supervisor::Supervisors;
+use crate::realtime::supervisor::{Kept, SupervisorStatus, Supervisors};
 use crate::store::{MetadataStore, ServerRecord};
 use crate::view::{Problems, View};
 
@@ -73,12 +75,16 @@ pub struct ClusterServer {
 }
 
 /// The servers of a cluster. Where there are none, this process is all of them.
+#[async_trait]
 pub trait ClusterServers: std::fmt::Debug + Send + Sync {
     /// In the order of their names.
     fn servers(&self) -> Vec<ClusterServer>;
 
     /// The names of the servers that serve each of these segments, in that order.
     fn holders(&self, segments: &[SegmentUid]) -> Vec<Vec<String>>;
+
+    /// How the supervisors are that run in them, as far as they answer.
+    async fn supervisors(&self) -> Vec<SupervisorStatus>;
 }
 
 /// What the system tables read.
@@ -94,6 +100,16 @@ pub struct SysSchema {
 }
 
 impl SysSchema {
+    /// How all supervisors are.
+    async fn supervisor_statuses(&self) -> Result<Vec<SupervisorStatus>> {
+        match self.cluster.get() {
+            None => Ok(self.supervisors.all().iter().map(Kept::status).collect()),
+            Some(cluster) => {
+                Ok(SupervisorStatus::of_cluster(&self.store.supervisors().await?, cluster.supervisors().await))
+            }
+        }
+    }
+
     pub fn schema(&self) -> SystemSchema {
         SystemSchema::new([
             ("data_sources", Arc::new(data_sources::DataSources(Arc::clone(&self.view))) as Arc<dyn SystemRows>),
@@ -102,7 +118,8 @@ impl SysSchema {
             ("segments", Arc::new(segments::Segments(self.clone()))),
             ("server_segments", Arc::new(server_segments::ServerSegments(self.clone()))),
             ("servers", Arc::new(servers::Servers(self.clone()))),
-            ("supervisors", Arc::new(supervisors::SupervisorRows(Arc::clone(&self.supervisors)))),
+            ("sinks", Arc::new(sinks::Sinks(self.clone()))),
+            ("supervisors", Arc::new(supervisors::SupervisorRows(self.clone()))),
             ("tasks", Arc::new(tasks::Tasks(self.clone()))),
         ])
     }

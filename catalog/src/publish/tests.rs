@@ -52,6 +52,7 @@ fn request(publish_id: &str, mode: PublishMode, segments: Vec<NewSegment>) -> Pu
         now: time("2026-01-01"),
         intended_pushes: 0,
         advances: Vec::new(),
+        sink: None,
         tombstone_uids: |now| SegmentUid::new(now, rand::random()),
         standing: crate::store::Standing::Active,
     }

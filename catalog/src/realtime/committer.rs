@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use bytes::Bytes;
 use henge_engine::ingest::live::StagedRows;
-use henge_engine::storage::Log;
+use henge_engine::storage::{Log, crash_point};
 use henge_engine::{Error, Result};
 use tokio::sync::oneshot;
 
@@ -199,14 +199,17 @@ impl Committer {
         // The file can be removed once the generation is published.
         self.log.end_file();
         self.closed = to;
+        crash_point("generation.closed");
         Ok(Some(Closed { generation, from, to }))
     }
 
     fn published(&mut self, position: u64) {
+        crash_point("log.passed");
         self.core.published_position.store(position, Ordering::Relaxed);
         if let Err(error) = self.log.remove_up_to(position) {
             tracing::warn!(stream = self.core.name(), %error, "files of the log are removed later");
         }
+        crash_point("log.removed");
         tracing::debug!(stream = self.core.name(), position, rows = get(&self.core.counts.rows), "handed off");
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Head, &[u8])> {
 }
 
 /// Batches as a stream of Arrow.
-pub(super) fn to_arrow(batches: &[RecordBatch]) -> Result<Vec<u8>> {
+pub fn to_arrow(batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let failed = |error| Error::defensive("rows cannot be written as Arrow").with_source(error);
     let Some(first) = batches.first() else { return Ok(Vec::new()) };
     let mut writer = StreamWriter::try_new(Vec::new(), &first.schema()).map_err(failed)?;
@@ -73,8 +73,9 @@ pub(super) fn to_arrow(batches: &[RecordBatch]) -> Result<Vec<u8>> {
     writer.into_inner().map_err(failed)
 }
 
-pub(super) fn from_arrow(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
-    let failed = |error| Error::corrupt("rows of a write-ahead log are not Arrow").with_source(error);
+/// Reads them back.
+pub fn from_arrow(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+    let failed = |error| Error::corrupt("rows that were written as Arrow cannot be read").with_source(error);
     if bytes.is_empty() {
         return Ok(Vec::new());
     }

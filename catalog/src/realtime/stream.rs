@@ -17,9 +17,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::committer::{Append, Closed, Command, Committer};
 use super::entry::{Head, OnError, PushKey, decode};
+use super::sink::Sink;
 use super::spec::PushSpec;
 use super::status::{Counts, StreamState, StreamStatus, add, get};
-use super::streams::{Found, Room, Streams};
+use super::streams::{Found, Reached, Room, Streams};
 use super::window::{Added, Window};
 use crate::view::Generation;
 
@@ -90,6 +91,8 @@ pub(super) struct Core {
     pub(super) wal_bytes: AtomicU64,
     pub(super) wal_position: AtomicU64,
     pub(super) published_position: AtomicU64,
+    /// What is recorded of it where brokers see it.
+    pub(super) sink: Sink,
     /// Wakes who hands off.
     pub(super) wake: Notify,
 }
@@ -100,7 +103,7 @@ impl Core {
     }
 
     pub(super) fn new_generation(&self) -> Arc<Generation> {
-        self.streams.open_generation(self.name(), &self.parser)
+        self.streams.open_generation(&self.sink, &self.parser)
     }
 
     fn parse_options(&self, head: &Head) -> ParseOptions {
@@ -124,9 +127,13 @@ impl Core {
 }
 
 impl Stream {
-    pub(super) fn open(streams: Arc<Streams>, found: Found, position: u64) -> Result<Arc<Self>> {
+    pub(super) fn open(streams: Arc<Streams>, found: Found, reached: Reached) -> Result<(Arc<Self>, Option<Closed>)> {
+        let Reached { settled, published } = reached;
         let parser = RowParser::new(&found.spec.data_schema)?;
-        let generation = streams.open_generation(&found.spec.data_schema.data_source, &parser);
+        let sink = Sink::new(found.id.parse()?, &found.spec.data_schema.data_source);
+        let open_generation = || streams.open_generation(&sink, &parser);
+        let before = (settled < published).then(open_generation);
+        let generation = open_generation();
         let (disk, dir) = (Arc::clone(&streams.disk), streams.dir.join(&found.id).join(LOG_DIR));
         let core = Core {
             streams,
@@ -139,15 +146,23 @@ impl Stream {
             generation: RwLock::new(Arc::clone(&generation)),
             wal_bytes: AtomicU64::new(0),
             wal_position: AtomicU64::new(0),
-            published_position: AtomicU64::new(position),
+            published_position: AtomicU64::new(settled),
+            sink,
             wake: Notify::new(),
         };
         let core = Arc::new(core);
         let mut window = Window::default();
-        let recovered = henge_engine::storage::Log::recover(disk, dir, position + 1, |item| {
+        let recovered = henge_engine::storage::Log::recover(disk, dir, settled + 1, |item| {
             match item {
                 LogItem::Preamble(bytes) => window = Window::from_bytes(bytes)?,
-                LogItem::Entry { number, bytes } => replay(&core, &generation, &mut window, (number, bytes), position)?,
+                LogItem::Entry { number, bytes } => {
+                    let into = match number {
+                        _ if number > published => Some(&generation),
+                        _ if number > settled => before.as_ref(),
+                        _ => None,
+                    };
+                    replay(&core, into.map(Arc::as_ref), &mut window, (number, bytes))?;
+                }
             }
             Ok(())
         })?;
@@ -162,11 +177,21 @@ impl Stream {
             tracing::error!(stream = core.name(), "{}", damage.message);
             *core.quarantine.lock() = Some(damage.message);
         }
+        if let Some(before) = &before {
+            before.index.close()?;
+            core.streams.view.open_generation(Arc::clone(before));
+        }
         core.streams.view.open_generation(generation);
         let (commands, coming) = sync_channel(QUEUE);
-        let committer = Committer::new(Arc::clone(&core), recovered.log, window, position);
+        let committer = Committer::new(Arc::clone(&core), recovered.log, window, published);
         let thread = run(committer, coming)?;
-        Ok(Arc::new(Self { core, commands, thread: Mutex::new(Some(thread)) }))
+        let before = before.map(|generation| Closed { generation, from: settled, to: published });
+        Ok((Arc::new(Self { core, commands, thread: Mutex::new(Some(thread)) }), before))
+    }
+
+    /// Its rows as brokers see them.
+    pub fn sink(&self) -> &Sink {
+        &self.core.sink
     }
 
     pub fn name(&self) -> &str {
@@ -299,6 +324,11 @@ impl Stream {
             || core.spec.is_due(opened, core.streams.clock.now())
     }
 
+    /// Whether all of its log is published, and read from segments.
+    pub fn is_empty(&self) -> bool {
+        self.core.wal_position.load(Ordering::Relaxed) <= self.core.published_position.load(Ordering::Relaxed)
+    }
+
     /// Waits until something may be due earlier than by time.
     pub async fn woken(&self) {
         self.core.wake.notified().await;
@@ -377,29 +407,38 @@ impl Stream {
     }
 }
 
-/// Shows an entry of the log again, if it is not published.
+/// Shows an entry of the log again; without a generation, only notes by what it is known.
 fn replay(
     core: &Core,
-    generation: &Generation,
+    generation: Option<&Generation>,
     window: &mut Window,
     (number, bytes): (u64, &[u8]),
-    published: u64,
 ) -> Result<()> {
     let (head, rows) = decode(bytes)?;
     let staged = core.stage(&head, Bytes::copy_from_slice(rows)).map_err(|error| error.context("entry", number))?;
     if let Some(key) = &head.key {
         window.add(key, added(number, &staged));
     }
-    if number <= published {
-        return Ok(());
-    }
+    let Some(generation) = generation else { return Ok(()) };
     if Core::is_refused(&head, &staged) {
         return Err(
             Error::corrupt("rows that were acknowledged are not read as they were then").context("entry", number)
         );
     }
     add(&core.counts.replayed_rows, staged.num_rows() as u64);
-    generation.append(&staged, number, core.streams.clock.now())
+    generation.append(&staged, number, core.streams.clock.now())?;
+    make_room(core, generation)
+}
+
+/// A log may have more rows than there is memory for. They are not among those that are shown yet.
+fn make_room(core: &Core, generation: &Generation) -> Result<()> {
+    let (streams, limit) = (&core.streams, core.streams.limits.memory_bytes);
+    let taken = || streams.memory_bytes() + generation.index.memory_bytes();
+    if taken() > limit {
+        let moved = streams.spill(generation, || taken() <= limit / 2)?;
+        add(&core.counts.persists, moved);
+    }
+    Ok(())
 }
 
 pub(super) fn added(number: u64, staged: &StagedRows) -> Added {

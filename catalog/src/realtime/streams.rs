@@ -3,13 +3,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use henge_engine::ingest::Cancellation;
 use henge_engine::ingest::live::{LiveIndex, RowParser};
 use henge_engine::model::SegmentUid;
-use henge_engine::storage::Disk;
+use henge_engine::storage::{Disk, LocalDisk, crash_point};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
+use super::committer::Closed;
+use super::sink::Sink;
 use super::spec::PushSpec;
 use super::stream::Stream;
 use crate::clock::Clock;
@@ -30,6 +33,8 @@ pub struct Limits {
     pub granules: usize,
     /// Requests that are parsed at one time.
     pub threads: usize,
+    /// Where rows are moved to that have no room in memory.
+    pub spill_dir: PathBuf,
 }
 
 /// What all streams of a process share.
@@ -45,6 +50,15 @@ pub struct Streams {
     pub(super) parsing: Semaphore,
     /// Unlike numbers for generations.
     next_generation: AtomicU64,
+}
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Up to here queries read segments: the log need not have it.
+    pub settled: u64,
+    /// Up to here it is published.
+    pub published: u64,
 }
 
 /// A stream on disk.
@@ -128,10 +142,22 @@ impl Streams {
 
     /// Opens a stream that was published up to `position`: reads its log and shows what is not published. Blocks.
     pub fn open(self: &Arc<Self>, found: Found, position: u64) -> Result<Arc<Stream>> {
+        self.open_from(found, Reached { settled: position, published: position }).map(|(stream, _)| stream)
+    }
+
+    /// The same of a stream of which queries do not read all that is published from segments: that is shown too, as a
+    /// generation of its own.
+    pub fn open_from(self: &Arc<Self>, found: Found, reached: Reached) -> Result<(Arc<Stream>, Option<Closed>)> {
         let name = found.spec.data_schema.data_source.clone();
-        let stream = Stream::open(Arc::clone(self), found, position).map_err(|error| error.context("stream", &name))?;
-        self.by_name.write().insert(name, Arc::clone(&stream));
-        Ok(stream)
+        let opened = Stream::open(Arc::clone(self), found, reached).map_err(|error| error.context("stream", &name))?;
+        self.by_name.write().insert(name, Arc::clone(&opened.0));
+        Ok(opened)
+    }
+
+    /// Takes back what [`Streams::write`] wrote of a stream that was never opened.
+    pub fn unwrite(&self, found: &Found) -> Result<()> {
+        let path = self.dir.join(&found.id).join(SPEC_FILE);
+        self.disk.remove_file(&path).map_err(|error| cannot_use(&path, error))
     }
 
     /// Ends a stream's thread; what is in its log stays. What was sent before is answered first. Blocks.
@@ -177,10 +203,29 @@ impl Streams {
         self.memory_bytes() > self.limits.memory_bytes
     }
 
-    pub(super) fn open_generation(&self, data_source: &str, parser: &RowParser) -> Arc<Generation> {
+    /// Moves the oldest rows of a generation to files until there is room enough. Returns how many chunks that were.
+    pub fn spill(&self, generation: &Generation, is_enough: impl Fn() -> bool) -> Result<u64> {
+        let dir = self.limits.spill_dir.join(format!("realtime-{}", generation.number));
+        let mut moved = 0;
+        while !is_enough() {
+            if moved == 0 {
+                LocalDisk.create_dir_durably(&dir).map_err(|error| cannot_use(&dir, error))?;
+                generation.removes_at_its_end(&dir);
+            }
+            if !generation.index.spill_one(&dir, &Cancellation::default())? {
+                break;
+            }
+            crash_point("chunk.written");
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
+    /// A generation of a stream's rows, which is not shown yet.
+    pub(super) fn open_generation(&self, sink: &Sink, parser: &RowParser) -> Arc<Generation> {
         let number = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let index = LiveIndex::new(parser);
-        Arc::new(Generation::new(data_source, number, self.clock.now(), index))
+        Arc::new(Generation::new(&sink.data_source, sink.uid, number, self.clock.now(), index))
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use henge_engine::ingest::live::{ParseOptions, RowParser, StagedRows};
 use henge_engine::ingest::stream::{Partition, StreamSource, Survey};
-use henge_engine::model::Timestamp;
+use henge_engine::model::{SegmentUid, Timestamp};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -37,6 +37,7 @@ pub use self::status::{SupervisorError, SupervisorState, SupervisorStatus};
 use self::spec::RecordFormat;
 use self::status::{Counts, Health};
 use self::text::Text;
+use super::sink::Sink;
 use super::status::{add, get};
 use super::streams::Streams;
 use crate::view::Generation;
@@ -53,6 +54,7 @@ pub struct Supervisor {
     spec: SupervisorSpec,
     format: RecordFormat,
     parser: RowParser,
+    sink: Sink,
     started: Timestamp,
     open: Mutex<Open>,
     counts: Counts,
@@ -93,7 +95,8 @@ impl Supervisor {
     pub fn new(streams: Arc<Streams>, spec: SupervisorSpec) -> Result<Arc<Self>> {
         let parser = RowParser::new(&spec.data_schema)?;
         let format = spec.format()?;
-        let generation = streams.open_generation(spec.data_source(), &parser);
+        let sink = Sink::new(sink_uid(&spec.id), spec.data_source());
+        let generation = streams.open_generation(&sink, &parser);
         streams.view.open_generation(Arc::clone(&generation));
         let open = Open { generation, began: Positions::new(), reached: Positions::new(), batches: 0 };
         Ok(Arc::new(Self {
@@ -102,6 +105,7 @@ impl Supervisor {
             spec,
             format,
             parser,
+            sink,
             open: Mutex::new(open),
             counts: Counts::default(),
             health: Mutex::default(),
@@ -112,6 +116,11 @@ impl Supervisor {
 
     pub fn spec(&self) -> &SupervisorSpec {
         &self.spec
+    }
+
+    /// Its rows as brokers see them.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
     }
 
     /// Takes places to read from that were not known before: those that are published.
@@ -128,12 +137,14 @@ impl Supervisor {
         self.open.lock().reached.clone()
     }
 
-    /// Forgets where reading was, and the rows that are not published, which are read again.
-    pub fn forget(&self) {
+    /// Forgets where reading was, and the rows that are not published, which are read again. They are exchanged for those
+    /// of a generation that is empty, once `serve` has it.
+    pub fn forget(&self, serve: impl FnOnce(&Generation)) {
         let mut open = self.open.lock();
-        self.streams.view.close_generation(self.spec.data_source(), open.generation.number);
-        let generation = self.streams.open_generation(self.spec.data_source(), &self.parser);
+        let generation = self.streams.open_generation(&self.sink, &self.parser);
         self.streams.view.open_generation(Arc::clone(&generation));
+        serve(&generation);
+        self.streams.view.close_generation(self.spec.data_source(), open.generation.number);
         *open = Open { generation, began: Positions::new(), reached: Positions::new(), batches: 0 };
     }
 
@@ -149,7 +160,7 @@ impl Supervisor {
             return Ok(None);
         }
         open.generation.index.close()?;
-        let fresh = self.streams.open_generation(self.spec.data_source(), &self.parser);
+        let fresh = self.streams.open_generation(&self.sink, &self.parser);
         self.streams.view.open_generation(Arc::clone(&fresh));
         let generation = std::mem::replace(&mut open.generation, fresh);
         open.began = open.reached.clone();
@@ -306,6 +317,13 @@ impl Supervisor {
         health.source = source;
     }
 
+    /// Of each partition the offset that was next there when the stream was last looked at.
+    pub fn ends(&self) -> Positions {
+        let health = self.health.lock();
+        let survey = health.survey.iter().flat_map(|(_, survey)| &survey.partitions);
+        survey.map(|(partition, there)| (*partition, there.end)).collect()
+    }
+
     /// Where the stream comes from that is read.
     pub fn source(&self) -> StreamSource {
         self.health.lock().source.clone()
@@ -401,6 +419,15 @@ impl Supervisor {
             bad_rows: health.bad_rows.iter().cloned().collect(),
         }
     }
+}
+
+/// Names the stream of a supervisor: the same in every process. FNV-1a with 128 bits.
+fn sink_uid(id: &str) -> SegmentUid {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let name = b"supervisor/".iter().chain(id.as_bytes());
+    let hash = name.fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
+    SegmentUid::from_bytes(hash.to_be_bytes())
 }
 
 /// The supervisors of a process, with what of their rows waits to be published.

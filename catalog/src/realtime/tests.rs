@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::clock::Clock;
 use crate::store::Snapshot;
-use crate::view::{Druids, Generation, Reads, View};
+use crate::view::{Druids, Generation, Reads, RemoteRows, View};
 
 #[derive(Debug)]
 struct FixedClock;
@@ -32,16 +32,29 @@ fn spec() -> PushSpec {
     PushSpec::new(schema)
 }
 
-fn limits() -> Limits {
-    Limits { memory_bytes: 1 << 30, wal_bytes: 1 << 30, pending_bytes: 1 << 30, granules: 100, threads: 2 }
+fn limits(dir: &Path) -> Limits {
+    Limits {
+        memory_bytes: 1 << 30,
+        wal_bytes: 1 << 30,
+        pending_bytes: 1 << 30,
+        granules: 100,
+        threads: 2,
+        spill_dir: dir.join("tmp"),
+    }
 }
 
 fn streams(disk: &MemoryDisk, dir: &Path) -> Arc<Streams> {
+    streams_of(disk, dir, limits(dir))
+}
+
+fn streams_of(disk: &MemoryDisk, dir: &Path, limits: Limits) -> Arc<Streams> {
     let storage =
         DeepStorage::open(&DeepStorageUrl::Local(dir.join("segments")), dir.join("cache"), Vec::new()).unwrap();
-    let view = Arc::new(View::new(storage, Druids::default(), Reads::Here, None, Snapshot::default()).unwrap());
+    let view = Arc::new(
+        View::new(storage, Druids::default(), Reads::Here, RemoteRows::Refused, None, Snapshot::default()).unwrap(),
+    );
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Streams::new("realtime".into(), disk, view, Arc::new(FixedClock), limits()).unwrap()
+    Streams::new("realtime".into(), disk, view, Arc::new(FixedClock), limits).unwrap()
 }
 
 fn request(number: u64, rows: u64, key: Option<PushKey>) -> Push {
@@ -286,5 +299,36 @@ async fn a_full_disk_refuses_rows_for_as_long_as_it_is_full() {
     let pushed = stream.push(request(2, 5, Some(key(2)))).await.unwrap();
     assert!(matches!(pushed, Pushed::Taken { duplicate: false, .. }), "{pushed:?}");
     assert_eq!(shown(&stream), BTreeMap::from([(1, 5), (2, 5)]));
+    streams.close(NAME);
+}
+
+/// F44, F55: rows that memory has no room for are in files, also those that a log has at the start.
+#[tokio::test]
+async fn a_log_is_read_within_the_memory_that_there_is() {
+    const REQUESTS: u64 = 12;
+    const ROWS: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = MemoryDisk::new();
+    let few = Limits { memory_bytes: 1 << 20, ..limits(dir.path()) };
+    let streams = streams_of(&disk, dir.path(), few.clone());
+    let stream = open(&streams, 0).unwrap();
+    for number in 0..REQUESTS {
+        let pushed = stream.push(request(number, ROWS, None)).await.unwrap();
+        assert!(matches!(pushed, Pushed::Taken { .. }), "{pushed:?}");
+        if streams.is_short_of_memory() {
+            streams.spill(&stream.generation(), || streams.memory_bytes() <= few.memory_bytes / 2).unwrap();
+        }
+    }
+    let all = (0..REQUESTS as i64).map(|number| (number, ROWS)).collect::<BTreeMap<_, _>>();
+    assert_eq!(shown(&stream), all);
+    streams.close(NAME);
+
+    let streams = streams_of(&disk, dir.path(), few.clone());
+    let stream = open(&streams, 0).unwrap();
+    let status = stream.status();
+    assert!(status.persists > 0, "nothing was moved to files");
+    // The chunk that grows stays.
+    assert!(status.memory_bytes <= 2 * few.memory_bytes as u64, "{} bytes", status.memory_bytes);
+    assert_eq!(shown(&stream), all);
     streams.close(NAME);
 }

@@ -8,9 +8,10 @@ use henge_engine::{Error, Result};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::record::{
-    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome, Marked, Overlap,
-    Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing,
-    StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord, UserRecord, join,
+    AuditEntry, Change, DataSourceRecord, DataSourceState, HandRow, Inserted, KillCandidate, Lease, LeaseOutcome,
+    Marked, Overlap, Publication, Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement,
+    SinkRecord, Snapshot, Standing, StreamAdvance, StreamRecord, SupervisorRecord, TakenGroup, TaskRecord, UserRecord,
+    join,
 };
 use super::{Decide, MetadataStore};
 use crate::clock::{Clock, SystemClock};
@@ -30,6 +31,7 @@ struct State {
     streams: BTreeMap<(String, u32), u64>,
     stream_sources: BTreeMap<String, String>,
     supervisors: BTreeMap<String, SupervisorRecord>,
+    sinks: BTreeMap<SegmentUid, SinkRecord>,
     /// By load spec as JSON.
     pushes: BTreeMap<String, Push>,
     tasks: BTreeMap<String, TaskRecord>,
@@ -188,19 +190,33 @@ impl MetadataStore for MemoryStore {
         let used = state.segments.values().filter(|row| row.used && row.noted);
         let mut segments = used.map(|row| row.record.clone()).collect::<Vec<_>>();
         segments.sort_by_cached_key(|record| record.id.to_string());
-        Ok(Snapshot { data_sources, segments })
+        Ok(Snapshot { data_sources, segments, sinks: state.sinks.values().cloned().collect() })
     }
 
     async fn revs(&self) -> Result<BTreeMap<String, u64>> {
         Ok(self.open()?.data_sources.values().map(|source| (source.name.clone(), source.rev)).collect())
     }
 
-    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)> {
+    async fn state(&self, data_source: &str) -> Result<DataSourceState> {
         let state = self.open()?;
         let rev = state.data_sources.get(data_source).map_or(0, |data_source| data_source.rev);
         let mut used = state.used(data_source).cloned().collect::<Vec<_>>();
         used.sort_by_cached_key(|record| record.id.to_string());
-        Ok((rev, used))
+        let sinks = state.sinks.values().filter(|sink| sink.data_source == data_source).cloned().collect();
+        Ok(DataSourceState { rev, used, sinks })
+    }
+
+    async fn save_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64> {
+        let mut state = self.write()?;
+        sink.check_replaces(state.sinks.get(&sink.uid))?;
+        state.sinks.insert(sink.uid, sink.clone());
+        Ok(state.next_rev(&sink.data_source, now))
+    }
+
+    async fn remove_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<bool> {
+        let mut state = self.write()?;
+        state.next_rev(&sink.data_source, now);
+        Ok(state.sinks.remove(&sink.uid).is_some())
     }
 
     async fn rev(&self, data_source: &str) -> Result<u64> {
@@ -252,6 +268,9 @@ impl MetadataStore for MemoryStore {
                 return Err(super::sql_store::out_of_step(stretch));
             }
         }
+        if let Some(sink) = &publication.sink {
+            sink.check_replaces(state.sinks.get(&sink.uid))?;
+        }
         let present = state.data_sources.get(&publication.data_source).map_or(0, |data_source| data_source.rev);
         let decision = decide(&state.overlap(&publication.data_source, &publication.spans, present + 1))?;
         if let Some(taken) = decision.add.iter().find(|record| state.segments.contains_key(&record.id)) {
@@ -271,6 +290,7 @@ impl MetadataStore for MemoryStore {
         for StreamAdvance { stream, part, to, .. } in &publication.advances {
             state.streams.insert((stream.clone(), *part), *to);
         }
+        state.sinks.extend(publication.sink.iter().map(|sink| (sink.uid, sink.clone())));
         state.pushes.retain(|_, push| push.publish_id != publication.publish_id);
         Ok(Publish::Done(Published { rev, added: decision.add, marked_unused: decision.mark_unused }))
     }

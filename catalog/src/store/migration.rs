@@ -16,9 +16,9 @@ macro_rules! migrations {
     };
 }
 
-pub(super) const SQLITE: &[Migration] = migrations!(1: "sqlite/0001_initial.sql", 2: "sqlite/0002_by_hand_and_leases.sql", 3: "sqlite/0003_users.sql", 4: "sqlite/0004_cluster.sql", 5: "sqlite/0005_streams.sql", 7: "sqlite/0007_supervisors.sql", 8: "sqlite/0008_tasks_by_status.sql");
-pub(super) const POSTGRES: &[Migration] = migrations!(1: "postgres/0001_initial.sql", 2: "postgres/0002_by_hand_and_leases.sql", 3: "postgres/0003_users.sql", 4: "postgres/0004_cluster.sql", 5: "postgres/0005_streams.sql", 7: "postgres/0007_supervisors.sql", 8: "postgres/0008_tasks_by_status.sql");
-pub(super) const MYSQL: &[Migration] = migrations!(1: "mysql/0001_initial.sql", 2: "mysql/0002_by_hand_and_leases.sql", 3: "mysql/0003_users.sql", 4: "mysql/0004_cluster.sql", 5: "mysql/0005_streams.sql", 7: "mysql/0007_supervisors.sql", 8: "mysql/0008_tasks_by_status.sql");
+pub(super) const SQLITE: &[Migration] = migrations!(1: "sqlite/0001_initial.sql", 2: "sqlite/0002_by_hand_and_leases.sql", 3: "sqlite/0003_users.sql", 4: "sqlite/0004_cluster.sql", 5: "sqlite/0005_streams.sql", 6: "sqlite/0006_sinks.sql", 7: "sqlite/0007_supervisors.sql", 8: "sqlite/0008_tasks_by_status.sql");
+pub(super) const POSTGRES: &[Migration] = migrations!(1: "postgres/0001_initial.sql", 2: "postgres/0002_by_hand_and_leases.sql", 3: "postgres/0003_users.sql", 4: "postgres/0004_cluster.sql", 5: "postgres/0005_streams.sql", 6: "postgres/0006_sinks.sql", 7: "postgres/0007_supervisors.sql", 8: "postgres/0008_tasks_by_status.sql");
+pub(super) const MYSQL: &[Migration] = migrations!(1: "mysql/0001_initial.sql", 2: "mysql/0002_by_hand_and_leases.sql", 3: "mysql/0003_users.sql", 4: "mysql/0004_cluster.sql", 5: "mysql/0005_streams.sql", 6: "mysql/0006_sinks.sql", 7: "mysql/0007_supervisors.sql", 8: "mysql/0008_tasks_by_status.sql");
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS henge_migrations (version BIGINT NOT NULL PRIMARY KEY)";
 const SELECT_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM henge_migrations";

@@ -94,6 +94,71 @@ pub struct Snapshot {
     pub data_sources: Vec<DataSourceRecord>,
     /// In the order of their ids.
     pub segments: Vec<SegmentRecord>,
+    pub sinks: Vec<SinkRecord>,
+}
+
+/// What there is of a data source, as of one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DataSourceState {
+    pub rev: u64,
+    /// Its used segments, in the order of their ids.
+    pub used: Vec<SegmentRecord>,
+    /// Its rows that are not all published.
+    pub sinks: Vec<SinkRecord>,
+}
+
+/// A stream of rows of a data source that a realtime process of a cluster takes. Queries read its rows up to a position
+/// from segments, and those after it from that process. Written by that process alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkRecord {
+    /// Names the stream.
+    pub uid: SegmentUid,
+    pub data_source: String,
+    /// The process: `host:port`.
+    pub server: String,
+    /// Of a stream that another process may take over: the fencing epoch of the lease under which it is written. What one
+    /// of a greater term wrote is not replaced.
+    #[serde(default)]
+    pub term: u64,
+    /// The columns of its rows.
+    #[serde(with = "shared")]
+    pub schema: Arc<SegmentSchema>,
+    /// Up to here queries read segments, whatever becomes of those.
+    pub settled: u64,
+    /// Up to here its rows are published.
+    pub published: u64,
+    /// The segments of what is published and not settled: queries read them once they can read all of them.
+    #[serde(default)]
+    pub pending: Vec<SegmentUid>,
+}
+
+impl SinkRecord {
+    /// Fails with `Conflict` if a later holder of its lease has written it.
+    pub(super) fn check_replaces(&self, known: Option<&Self>) -> Result<()> {
+        match known {
+            Some(known) if known.term > self.term => Err(Error::conflict(format!(
+                "realtime process `{}` has taken the rows of `{}` over from `{}`",
+                known.server, self.data_source, self.server
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Under what the rows after a position are served.
+    pub fn tail_uid(&self, after: u64) -> SegmentUid {
+        tail_uid(self.uid, after)
+    }
+}
+
+/// Names the rows of a stream after a position: the same in every process, and another one for every position.
+pub fn tail_uid(stream: SegmentUid, after: u64) -> SegmentUid {
+    let mut mixed = after.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    let bytes = u128::from_be_bytes(stream.to_bytes()) ^ u128::from(mixed);
+    SegmentUid::from_bytes(bytes.to_be_bytes())
 }
 
 /// A request to change a data source's segments, with an id by which it is known if it comes again.
@@ -107,6 +172,8 @@ pub struct Publication {
     pub intended_pushes: u64,
     /// How far parts of streams are published with it. Fails if one was published further, or less far, than that begins.
     pub advances: Vec<StreamAdvance>,
+    /// What is recorded with it of the stream's rows, if queries of others read them.
+    pub sink: Option<SinkRecord>,
     pub now: Timestamp,
 }
 
@@ -170,6 +237,7 @@ impl Pushes<'_> {
         match self {
             Self::Of(one) => *one == publish_id,
             Self::All => true,
+            Self::BegunBy(begun) => begun.iter().any(|id| publish_id.starts_with(id.as_str())),
             Self::AllBut(spared) => !spared.iter().any(|id| publish_id.starts_with(id.as_str())),
         }
     }
@@ -217,6 +285,8 @@ pub enum Pushes<'a> {
     Of(&'a str),
     /// All: whoever noted them is gone.
     All,
+    /// Those of publications whose ids begin with one of these: who began them begins anew.
+    BegunBy(&'a [String]),
     /// All but those of publications whose ids begin with one of these: their tasks are not done.
     AllBut(&'a [String]),
 }
@@ -409,6 +479,13 @@ pub struct TaskRecord {
     /// What it did, as JSON, once it is done.
     #[serde(skip)]
     pub report: Option<String>,
+}
+
+impl SupervisorRecord {
+    /// The role of the lease that whoever runs a supervisor of a cluster holds.
+    pub fn lease_role(id: &str) -> String {
+        format!("supervisor/{id}")
+    }
 }
 
 impl TaskRecord {

@@ -9,8 +9,8 @@ use henge_engine::{Error, Result};
 use super::dialect::Fields;
 use super::payload::{Payload, from_json};
 use super::record::{
-    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, Standing,
-    SupervisorRecord, TaskRecord, UserRecord,
+    AuditEntry, Change, DataSourceRecord, HandRow, Inserted, Registered, SegmentRecord, ServerRecord, SinkRecord,
+    Standing, SupervisorRecord, TaskRecord, UserRecord,
 };
 
 /// Schemas by their ids.
@@ -133,6 +133,10 @@ pub(super) fn server(row: &Fields) -> Result<Registered> {
     let server: ServerRecord = from_json("a server", &row.text(0)?)?;
     let age = std::time::Duration::from_millis(u64::try_from(row.long(1)?).unwrap_or(0));
     Ok(Registered { server, age })
+}
+
+pub(super) fn sink(row: &Fields) -> Result<SinkRecord> {
+    from_json("a sink", &row.text(0)?)
 }
 
 pub(super) fn audit(row: &Fields) -> Result<AuditEntry> {

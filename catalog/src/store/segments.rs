@@ -6,7 +6,9 @@ use sqlx::Transaction;
 
 use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::failure;
-use super::record::{Overlap, Publication, Published, SegmentRecord, StreamAdvance, StreamRecord, TakenGroup};
+use super::record::{
+    Overlap, Publication, Published, SegmentRecord, SinkRecord, StreamAdvance, StreamRecord, TakenGroup,
+};
 use super::row::{self, Schemas};
 use super::sql_store::out_of_step;
 use super::{payload, sql};
@@ -69,6 +71,16 @@ pub(super) async fn read_stream<D: Dialect>(transaction: &mut Writing<D>, stream
     let positions = rows.iter().map(part).collect::<Result<_>>()?;
     let rows = fetch(transaction, sql::SELECT_STREAM_SOURCE, values![stream]).await?;
     Ok(StreamRecord { source: rows.first().map(|row| row.text(0)).transpose()?, positions })
+}
+
+/// Records a sink in place of what was recorded of it.
+pub(super) async fn put_sink<D: Dialect>(writing: &mut Writing<D>, sink: &SinkRecord) -> Result<()> {
+    let uid = sink.uid.to_string();
+    let known = fetch(writing, sql::SELECT_SINK, values![&uid]).await?;
+    let known = known.first().map(row::sink).transpose()?;
+    sink.check_replaces(known.as_ref())?;
+    execute(writing, sql::DELETE_SINK, values![&uid]).await?;
+    execute(writing, sql::INSERT_SINK, values![uid, &sink.data_source, payload::to_json(sink)?]).await.map(drop)
 }
 
 /// Whether the segments of a publication are there, by the names of their bytes.

@@ -120,6 +120,12 @@ pub(super) const SELECT_CONFIG: &str = "SELECT payload FROM config WHERE name = 
 pub(super) const DELETE_CONFIG: &str = "DELETE FROM config WHERE name = ?";
 pub(super) const INSERT_CONFIG: &str = "INSERT INTO config (name, payload) VALUES (?, ?)";
 
+pub(super) const SELECT_SINK: &str = "SELECT payload FROM sinks WHERE id = ?";
+pub(super) const SELECT_SINKS: &str = "SELECT payload FROM sinks ORDER BY id";
+pub(super) const SELECT_SINKS_OF: &str = "SELECT payload FROM sinks WHERE dataSource = ? ORDER BY id";
+pub(super) const DELETE_SINK: &str = "DELETE FROM sinks WHERE id = ?";
+pub(super) const INSERT_SINK: &str = "INSERT INTO sinks (id, dataSource, payload) VALUES (?, ?, ?)";
+
 pub(super) const DELETE_SERVER: &str = "DELETE FROM servers WHERE name = ?";
 pub(super) const DELETE_INCARNATION: &str = "DELETE FROM servers WHERE name = ? AND incarnation = ?";
 

@@ -12,12 +12,12 @@ use sqlx::{Pool, SqlSafeStr};
 use super::dialect::{Dialect, Fields, Value, values};
 use super::failure::{failure, retrying};
 use super::record::{
-    AuditEntry, Change, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Publication, Publish, Published,
-    Pushes, Registered, SegmentRecord, ServerRecord, Settlement, Snapshot, Standing, StreamRecord, SupervisorRecord,
-    TaskRecord, UserRecord,
+    AuditEntry, Change, DataSourceState, Decision, HandRow, KillCandidate, Lease, LeaseOutcome, Marked, Publication,
+    Publish, Published, Pushes, Registered, SegmentRecord, ServerRecord, Settlement, SinkRecord, Snapshot, Standing,
+    StreamRecord, SupervisorRecord, TaskRecord, UserRecord,
 };
 use super::segments::{
-    Writing, adopt, advance, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev,
+    Writing, adopt, advance, all_schemas, execute, fetch, find_overlap, insert_segment, is_there, next_rev, put_sink,
     read_stream, select_by_time, set_unused,
 };
 use super::{Decide, MetadataStore, StreamAdvance, migration, payload, row, sql};
@@ -92,16 +92,35 @@ impl<D: Dialect> SqlStore<D> {
         let schemas = all_schemas(&mut reading).await?;
         let rows = fetch(&mut reading, sql::SELECT_USED, &[]).await?;
         let segments = rows.iter().map(|row| row::segment(row, &schemas)).collect::<Result<_>>()?;
-        Ok(Snapshot { data_sources, segments })
+        let rows = fetch(&mut reading, sql::SELECT_SINKS, &[]).await?;
+        Ok(Snapshot { data_sources, segments, sinks: rows.iter().map(row::sink).collect::<Result<_>>()? })
     }
 
-    async fn used_once(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)> {
+    async fn state_once(&self, data_source: &str) -> Result<DataSourceState> {
         let mut reading = self.read().await?;
         let rows = fetch(&mut reading, sql::SELECT_REV, values![data_source]).await?;
         let rev = rows.first().map_or(Ok(0), |row| row.unsigned(0))?;
         let schemas = all_schemas(&mut reading).await?;
         let rows = fetch(&mut reading, sql::SELECT_USED_OF, values![data_source]).await?;
-        Ok((rev, rows.iter().map(|row| row::segment(row, &schemas)).collect::<Result<_>>()?))
+        let used = rows.iter().map(|row| row::segment(row, &schemas)).collect::<Result<_>>()?;
+        let rows = fetch(&mut reading, sql::SELECT_SINKS_OF, values![data_source]).await?;
+        Ok(DataSourceState { rev, used, sinks: rows.iter().map(row::sink).collect::<Result<_>>()? })
+    }
+
+    async fn save_sink_once(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64> {
+        let mut writing = self.write().await?;
+        let rev = next_rev(&mut writing, &sink.data_source, now).await?;
+        put_sink(&mut writing, sink).await?;
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(rev)
+    }
+
+    async fn remove_sink_once(&self, sink: &SinkRecord, now: Timestamp) -> Result<bool> {
+        let mut writing = self.write().await?;
+        next_rev(&mut writing, &sink.data_source, now).await?;
+        let removed = execute(&mut writing, sql::DELETE_SINK, values![sink.uid.to_string()]).await?;
+        writing.commit().await.map_err(failure::<D>)?;
+        Ok(removed > 0)
     }
 
     async fn intend_once(&self, publish_id: &str, load_specs: &[LoadSpec]) -> Result<()> {
@@ -120,7 +139,7 @@ impl<D: Dialect> SqlStore<D> {
         match pushes {
             Pushes::Of(publish_id) => drop(execute(&mut writing, sql::DOOM_PUSHES_OF, values![publish_id]).await?),
             Pushes::All => drop(execute(&mut writing, sql::DOOM_PUSHES, &[]).await?),
-            Pushes::AllBut(_) => {
+            Pushes::BegunBy(_) | Pushes::AllBut(_) => {
                 for row in fetch(&mut writing, sql::SELECT_PUBLISH_IDS, &[]).await? {
                     if pushes.contain(&row.text(1)?) {
                         execute(&mut writing, sql::DOOM_PUSH, values![row.text(0)?]).await?;
@@ -161,6 +180,9 @@ impl<D: Dialect> SqlStore<D> {
         }
         for stretch in &publication.advances {
             advance(&mut writing, stretch).await?;
+        }
+        if let Some(sink) = &publication.sink {
+            put_sink(&mut writing, sink).await?;
         }
         let overlap = find_overlap(&mut writing, &publication.data_source, &publication.spans, rev).await?;
         let Decision { add, mark_unused } = decide(&overlap)?;
@@ -515,8 +537,16 @@ impl<D: Dialect> MetadataStore for SqlStore<D> {
         rows.iter().map(|row| Ok((row.text(0)?, row.unsigned(2)?))).collect()
     }
 
-    async fn used(&self, data_source: &str) -> Result<(u64, Vec<SegmentRecord>)> {
-        retrying!(D, self.used_once(data_source))
+    async fn state(&self, data_source: &str) -> Result<DataSourceState> {
+        retrying!(D, self.state_once(data_source))
+    }
+
+    async fn save_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<u64> {
+        retrying!(D, self.save_sink_once(sink, now))
+    }
+
+    async fn remove_sink(&self, sink: &SinkRecord, now: Timestamp) -> Result<bool> {
+        retrying!(D, self.remove_sink_once(sink, now))
     }
 
     async fn rev(&self, data_source: &str) -> Result<u64> {

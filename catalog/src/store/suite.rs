@@ -4,6 +4,7 @@ pub(crate) mod server;
 
 use std::sync::Arc;
 
+use henge_engine::error::Category;
 use henge_engine::model::{ColumnSchema, ColumnType, SegmentSchema, ShardSpec};
 
 use super::*;
@@ -102,6 +103,7 @@ fn publication(publish_id: &str, span: &str) -> Publication {
         spans: vec![interval(span)],
         intended_pushes: 0,
         advances: Vec::new(),
+        sink: None,
         now: time("2026-01-01"),
     }
 }
@@ -352,6 +354,61 @@ async fn supervisors_are_replaced_listed_by_id_and_removed(fixture: &Fixture) ->
     Ok(())
 }
 
+/// A sink is recorded in the order of its data source's changes, and with a publication or not at all.
+async fn a_sink_changes_with_the_segments_that_hold_its_rows(fixture: &Fixture) -> Result<()> {
+    let store = fixture.store.as_ref();
+    let opened = SinkRecord {
+        uid: SegmentUid::numbered(7),
+        data_source: "wiki".to_owned(),
+        server: "127.0.0.1:8888".to_owned(),
+        term: 0,
+        schema: record(DAY, "1", 0, 1).schema,
+        settled: 0,
+        published: 0,
+        pending: Vec::new(),
+    };
+    let other = SinkRecord { uid: SegmentUid::numbered(8), data_source: "other".to_owned(), ..opened.clone() };
+    let now = time("2026-01-01");
+    assert_eq!((store.save_sink(&opened, now).await?, store.save_sink(&other, now).await?), (1, 1));
+    let state = store.state("wiki").await?;
+    assert_eq!(state, DataSourceState { rev: 1, used: Vec::new(), sinks: vec![opened.clone()] });
+
+    let published = SinkRecord { published: 7, pending: vec![SegmentUid::numbered(9)], ..opened.clone() };
+    let publish = async |id: &str, from, to| {
+        let stretch = StreamAdvance { stream: "wiki".to_owned(), part: 0, from, to };
+        let sink = Some(published.clone());
+        let publication = Publication { advances: vec![stretch], sink, ..publication(id, DAY) };
+        let add = vec![record(DAY, "1", 0, 2)];
+        let decide = move |_: &Overlap| Ok(Decision { add: add.clone(), mark_unused: Vec::new() });
+        store.publish(&publication, &decide).await
+    };
+    assert!(publish("a", 3, 7).await.is_err(), "it is not published up to 3");
+    assert_eq!(store.state("wiki").await?, state);
+    assert!(matches!(publish("a", 0, 7).await?, Publish::Done(_)));
+    let state = store.state("wiki").await?;
+    assert_eq!((state.rev, state.used.len(), state.sinks), (2, 1, vec![published.clone()]));
+    assert_eq!(store.snapshot().await?.sinks, [published.clone(), other.clone()]);
+
+    // Who lost the lease under which it is written changes neither it nor the segments.
+    let taken_over = SinkRecord { term: 2, server: "127.0.0.1:9999".to_owned(), ..published.clone() };
+    store.save_sink(&taken_over, now).await?;
+    let state = store.state("wiki").await?;
+    let stale = SinkRecord { term: 1, ..published.clone() };
+    assert_eq!(store.save_sink(&stale, now).await.unwrap_err().category(), Category::Conflict);
+    let stretch = StreamAdvance { stream: "wiki".to_owned(), part: 0, from: 7, to: 8 };
+    let publication = Publication { advances: vec![stretch], sink: Some(stale), ..publication("stale", DAY) };
+    let refused = store.publish(&publication, &|_| Ok(Decision::default())).await;
+    assert_eq!(refused.unwrap_err().category(), Category::Conflict);
+    assert_eq!(store.state("wiki").await?, state);
+    assert_eq!(store.stream_position("wiki", 0).await?, 7);
+    store.save_sink(&SinkRecord { term: 2, ..published.clone() }, now).await?;
+
+    assert!(store.remove_sink(&published, now).await?);
+    assert!(!store.remove_sink(&published, now).await?);
+    assert_eq!(store.snapshot().await?.sinks, [other]);
+    Ok(())
+}
+
 /// Many at once, on one data source: each sees all before it, and none is lost.
 async fn concurrent_publications_come_in_one_order(fixture: &Fixture) -> Result<()> {
     const WRITERS: u32 = 16;
@@ -516,6 +573,7 @@ async fn tasks_that_have_not_ended_are_listed_in_their_order(fixture: &Fixture) 
     let file = |name: &str| LoadSpec::Local { path: name.to_owned() };
     store.intend_pushes("early_1", &[file("a")]).await?;
     store.intend_pushes("gone", &[file("b")]).await?;
+    assert!(store.doom_pushes(Pushes::BegunBy(&["another".to_owned()])).await?.is_empty());
     assert_eq!(store.doom_pushes(Pushes::AllBut(&["early".to_owned()])).await?, [file("b")]);
     assert_eq!(store.published("early_1").await?, None);
     Ok(())
@@ -784,6 +842,7 @@ suite!(
     a_stream_advances_with_its_segments,
     parts_of_a_stream_begin_advance_and_are_reset_together,
     supervisors_are_replaced_listed_by_id_and_removed,
+    a_sink_changes_with_the_segments_that_hold_its_rows,
     concurrent_publications_come_in_one_order,
     of_the_same_publication_at_once_one_is_done,
     a_row_inserted_by_hand_is_found_and_becomes_a_segment,

@@ -17,6 +17,8 @@ use crate::timeline::Visible;
 #[derive(Debug)]
 pub struct Generation {
     pub data_source: String,
+    /// Names the stream that its rows come from.
+    pub stream: SegmentUid,
     /// Unlike that of all others of the data source in this process.
     pub number: u64,
     pub opened: Timestamp,
@@ -42,10 +44,11 @@ struct Known {
 }
 
 impl Generation {
-    pub fn new(data_source: &str, number: u64, opened: Timestamp, index: LiveIndex) -> Self {
+    pub fn new(data_source: &str, stream: SegmentUid, number: u64, opened: Timestamp, index: LiveIndex) -> Self {
         let data_source = data_source.to_owned();
         Self {
             data_source,
+            stream,
             number,
             opened,
             first_row: Mutex::default(),
@@ -195,7 +198,9 @@ impl LiveSource {
             num_visible: published.map_or(0, |view| view.num_visible) + live.len(),
             promoted,
             live,
-            broken: None,
+            tails: published.map_or_else(Vec::new, |view| view.tails.clone()),
+            withheld: published.map_or_else(HashSet::new, |view| view.withheld.clone()),
+            broken: published.and_then(|view| view.broken.as_ref()).map(henge_engine::Error::duplicate),
             plans: KeptPlans::default(),
         })
     }

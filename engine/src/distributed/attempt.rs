@@ -96,9 +96,28 @@ struct Inner {
 /// What planning found out.
 #[derive(Debug, Default)]
 struct Found {
-    missing: BTreeMap<SegmentUid, (Arc<str>, Interval)>,
+    missing: BTreeMap<SegmentUid, Missing>,
     /// Rows counted into the load of each worker.
     rows: HashMap<WorkerUrl, usize>,
+}
+
+/// A segment that nobody serves.
+#[derive(Debug)]
+struct Missing {
+    data_source: Arc<str>,
+    clip: Interval,
+    /// The process that alone has its rows, if there is one.
+    kept_by: Option<Arc<str>>,
+}
+
+impl Missing {
+    fn of(visible: &VisibleSegment) -> Self {
+        Self {
+            data_source: Arc::from(visible.id.data_source.as_str()),
+            clip: visible.clip,
+            kept_by: visible.segment.kept_by().map(Arc::from),
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -167,7 +186,7 @@ impl Planning<'_> {
                 replicas.retain(|replica| !suspected.contains(&replica.worker));
             }
             if replicas.is_empty() {
-                missing.insert(uid, (Arc::from(visible.id.data_source.as_str()), visible.clip));
+                missing.insert(uid, Missing::of(visible));
             } else {
                 served.push(Wanted { uid, num_rows: visible.segment.num_rows(), replicas });
             }
@@ -188,13 +207,20 @@ impl Planning<'_> {
     }
 }
 
-fn unavailable(missing: &BTreeMap<SegmentUid, (Arc<str>, Interval)>) -> Error {
-    let message = format!(
-        "{} that the query needs {} served by no process just now: {}",
-        counted(missing.len()),
-        if missing.len() == 1 { "is" } else { "are" },
-        named(missing)
-    );
+fn unavailable(missing: &BTreeMap<SegmentUid, Missing>) -> Error {
+    let message = match missing.values().find_map(|missing| Some((&missing.data_source, missing.kept_by.as_ref()?))) {
+        // It says more of what to do.
+        Some((data_source, process)) => format!(
+            "realtime process `{process}` does not answer just now: it has rows of `{data_source}` that are not published \
+             yet, and that the query needs"
+        ),
+        None => format!(
+            "{} that the query needs {} served by no process just now: {}",
+            counted(missing.len()),
+            if missing.len() == 1 { "is" } else { "are" },
+            named(missing)
+        ),
+    };
     Error::new(Category::ServiceUnavailable, Persona::User, message)
         .with_sqlstate("57P03")
         .with_hint("try again; `SET henge.allow_partial_results = on` answers without them")
@@ -208,9 +234,10 @@ pub(super) fn counted(segments: usize) -> String {
 }
 
 /// The intervals by data source, each once; adjoining ones as one.
-fn named(missing: &BTreeMap<SegmentUid, (Arc<str>, Interval)>) -> String {
-    let all =
-        missing.values().map(|(name, clip)| (Arc::clone(name), clip.start(), clip.end())).collect::<BTreeSet<_>>();
+fn named(missing: &BTreeMap<SegmentUid, Missing>) -> String {
+    let published = missing.values().filter(|missing| missing.kept_by.is_none());
+    let all = published.map(|missing| (Arc::clone(&missing.data_source), missing.clip.start(), missing.clip.end()));
+    let all = all.collect::<BTreeSet<_>>();
     let mut joined: Vec<(Arc<str>, _, _)> = Vec::new();
     for (name, start, end) in all {
         match joined.last_mut() {
@@ -218,8 +245,12 @@ fn named(missing: &BTreeMap<SegmentUid, (Arc<str>, Interval)>) -> String {
             _ => joined.push((name, start, end)),
         }
     }
+    let kept = missing.values().filter_map(|missing| {
+        let process = missing.kept_by.as_ref()?;
+        Some(format!("rows of `{}` that are not published and are kept by `{process}`", missing.data_source))
+    });
     let texts = joined.iter().take(NAMED).map(|(name, start, end)| format!("`{name}` {start}/{end}"));
-    let text = texts.collect::<Vec<_>>().join(", ");
+    let text = texts.chain(kept).collect::<Vec<_>>().join(", ");
     match joined.len().checked_sub(NAMED) {
         Some(more) if more > 0 => format!("{text} and {more} more"),
         _ => text,
@@ -260,14 +291,27 @@ mod tests {
     #[test]
     fn missing_intervals_are_joined_and_not_endless() {
         let hour = |hour: i64| Timestamp::from_millis(hour * 3_600_000);
-        let missing = |hours: &[i64]| {
+        let all = |hours: &[i64]| {
             let each = hours.iter().zip(0..).map(|(&start, number)| {
-                (SegmentUid::numbered(number), (Arc::from("w"), Interval::new(hour(start), hour(start + 1)).unwrap()))
+                let clip = Interval::new(hour(start), hour(start + 1)).unwrap();
+                (SegmentUid::numbered(number), Missing { data_source: Arc::from("w"), clip, kept_by: None })
             });
-            named(&each.collect())
+            each.collect::<BTreeMap<_, _>>()
         };
+        let missing = |hours: &[i64]| named(&all(hours));
         assert_eq!(missing(&[0, 1, 2, 2]), "`w` 1970-01-01T00:00:00.000Z/1970-01-01T03:00:00.000Z");
         let many = (0..50).map(|hour| hour * 2).collect::<Vec<_>>();
         assert!(missing(&many).ends_with("and 30 more"), "{}", missing(&many));
+
+        // What one process alone has is told by its name.
+        let mut some = all(&[0]);
+        let clip = Interval::ETERNITY;
+        some.insert(
+            SegmentUid::numbered(9),
+            Missing { data_source: Arc::from("w"), clip, kept_by: Some(Arc::from("10.0.0.1:8888")) },
+        );
+        assert!(named(&some).ends_with("Z, rows of `w` that are not published and are kept by `10.0.0.1:8888`"));
+        let error = unavailable(&some).to_string();
+        assert!(error.contains("realtime process `10.0.0.1:8888` does not answer"), "{error}");
     }
 }

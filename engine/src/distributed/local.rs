@@ -16,6 +16,12 @@ pub trait LocalSegments: Debug + Send + Sync {
     /// a query asks once and keeps what it was given, so that all of its scans see the same rows. Whoever holds it may go
     /// on reading after it is no longer served.
     fn segment(&self, uid: SegmentUid) -> Result<Option<Arc<dyn Segment>>>;
+
+    /// The same of what is served under one uid and lies here in several segments, as rows do that still grow: all of
+    /// them, as of one moment.
+    fn segments(&self, uid: SegmentUid) -> Result<Option<Vec<Arc<dyn Segment>>>> {
+        Ok(self.segment(uid)?.map(|segment| vec![segment]))
+    }
 }
 
 /// Segments in a map. Without any, what a broker has: it plans, and reads nothing.

@@ -14,6 +14,9 @@ use crate::exec::{Cancel, VisibleSegment};
 use crate::model::{SegmentSchema, SegmentUid};
 use crate::segment::{PromotedSegment, Segment};
 
+/// The segments that are served under one uid.
+type Parts = Arc<[Arc<dyn Segment>]>;
+
 /// One attempt of one query, as this process takes part in it: what all its tasks here share.
 pub(super) struct RunningQuery {
     cancel: Cancel,
@@ -21,7 +24,7 @@ pub(super) struct RunningQuery {
     requests: AtomicUsize,
     local: Arc<dyn LocalSegments>,
     /// What was given out, so that all scans of the query see the same rows and nothing vanishes under them.
-    held: Mutex<HashMap<SegmentUid, Arc<dyn Segment>>>,
+    held: Mutex<HashMap<SegmentUid, Parts>>,
 }
 
 impl fmt::Debug for RunningQuery {
@@ -63,14 +66,14 @@ impl RunningQuery {
         let (mut segments, mut missing) = (Vec::with_capacity(asked.len()), Vec::new());
         for segment in asked {
             match self.held(segment.uid()?)? {
-                Some(found) => segments.push(found),
+                Some(found) => segments.extend(found.iter().map(|found| (segment, Arc::clone(found)))),
                 None => missing.push(segment),
             }
         }
         if !missing.is_empty() {
             return Err(not_served(data_source, &missing));
         }
-        let shown = segments.into_iter().zip(asked).map(|(segment, asked)| {
+        let shown = segments.into_iter().map(|(asked, segment)| {
             let segment = match PromotedSegment::fits(segment.schema(), columns) {
                 true => segment,
                 false => Arc::new(PromotedSegment::new(segment, columns)?) as _,
@@ -82,13 +85,13 @@ impl RunningQuery {
 }
 
 impl RunningQuery {
-    /// A segment as the query saw it first.
-    fn held(&self, uid: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
+    /// What is served under a uid, as the query saw it first.
+    fn held(&self, uid: SegmentUid) -> Result<Option<Parts>> {
         let mut held = self.held.lock();
         if let Some(found) = held.get(&uid) {
             return Ok(Some(Arc::clone(found)));
         }
-        let found = self.local.segment(uid)?;
+        let found: Option<Parts> = self.local.segments(uid)?.map(Into::into);
         held.extend(found.iter().map(|found| (uid, Arc::clone(found))));
         Ok(found)
     }
@@ -134,7 +137,45 @@ impl RunningQueries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distributed::MemorySegments;
+    use crate::distributed::{MemorySegments, RemoteSegment, RowCount};
+    use crate::model::{Interval, SegmentId};
+
+    /// Something that grows, and lies in two segments more each time that somebody asks.
+    #[derive(Debug, Default)]
+    struct Growing(AtomicUsize);
+
+    impl LocalSegments for Growing {
+        fn segment(&self, _: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
+            Ok(None)
+        }
+
+        fn segments(&self, _: SegmentUid) -> Result<Option<Vec<Arc<dyn Segment>>>> {
+            let asked = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            let schema = Arc::new(SegmentSchema::new([])?);
+            let one = || Arc::new(RemoteSegment::new(Arc::clone(&schema), RowCount::Final(1), None)) as _;
+            Ok(Some((0..2 * asked).map(|_| one()).collect()))
+        }
+    }
+
+    #[test]
+    fn all_scans_of_a_query_see_what_grows_as_it_was_first() -> Result<()> {
+        let query = RunningQuery::new(Arc::new(Growing::default()), Cancel::default());
+        let visible = VisibleSegment {
+            id: Arc::new(SegmentId {
+                data_source: "w".to_owned(),
+                interval: Interval::ETERNITY,
+                version: "realtime".to_owned(),
+                partition: 0,
+            }),
+            uid: SegmentUid::numbered(7),
+            clip: Interval::ETERNITY,
+            segment: Arc::new(RemoteSegment::new(Arc::new(SegmentSchema::new([])?), RowCount::Growing(1), None)),
+        };
+        let columns = Arc::new(SegmentSchema::new([])?);
+        let scan = || query.visible("w", &[super::super::wire::segment(&visible)], &columns);
+        assert_eq!((scan()?.len(), scan()?.len()), (2, 2));
+        Ok(())
+    }
 
     #[test]
     fn a_query_is_known_by_its_name_for_as_long_as_somebody_holds_it() {

@@ -119,6 +119,10 @@ impl Segment for PromotedSegment {
         self.segment.is_passing()
     }
 
+    fn kept_by(&self) -> Option<&str> {
+        self.segment.kept_by()
+    }
+
     fn memory_bytes(&self) -> usize {
         let turned = self.columns.iter().filter_map(|(_, slot)| slot.as_ref()?.get());
         self.segment.memory_bytes() + turned.map(|segment| segment.memory_bytes()).sum::<usize>()

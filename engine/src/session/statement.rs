@@ -93,7 +93,10 @@ fn refused(verb: &str) -> Error {
     Error::new(
         Category::Forbidden,
         Persona::User,
-        format!("`{verb}` is not allowed: SQL only reads here; data comes in by `henge ingest` or the HTTP interface"),
+        format!(
+            "`{verb}` is not allowed here: SQL reads data sources and, on the PostgreSQL port, adds rows to them by `INSERT` \
+             and `COPY`; for all else there are `henge ingest` and the HTTP interface"
+        ),
     )
     .with_sqlstate("0A000")
 }

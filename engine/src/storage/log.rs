@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 pub use recovery::{Damage, LogItem, Recovered};
 
+use super::crash::crash_point;
 use super::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{Category, Error, Persona, Result};
 
 /// A file that has so many bytes is ended.
 const FILE_BYTES: u64 = 64 << 20;
@@ -72,7 +73,7 @@ impl Log {
     /// Adds entries, and returns the number of the first of them once all are durable. A new file begins with `preamble`.
     ///
     /// On failure none of them is in the log for who goes on with this one. Should the process end before anything else is
-    /// appended, a later one may find them all or none. A full disk is `CapacityExceeded`.
+    /// appended, a later one may find them all or none. It is a `ServiceUnavailable`, of a full disk with SQLSTATE 53100.
     pub fn append(&mut self, entries: &[impl AsRef<[u8]>], preamble: impl FnOnce() -> Vec<u8>) -> Result<u64> {
         let first = self.next;
         if self.files.back().is_some_and(|file| file.bytes >= self.file_bytes) {
@@ -111,7 +112,9 @@ impl Log {
         let mut file = self.disk.create(&begun)?;
         let header = frame::header(self.next, preamble)?;
         file.write_all(&header)?;
+        crash_point("log.written");
         file.sync()?;
+        crash_point("log.synced");
         self.disk.rename(&begun, &path)?;
         self.disk.sync_dir(&self.dir)?;
         // Not before its name is durable: others are removed because this one is there.
@@ -148,12 +151,16 @@ impl Log {
             let message = format!(
                 "the disk of the write-ahead log `{dir}` is full; make room, and what was sent can be sent again"
             );
-            return Error::capacity_exceeded(message).with_source(error).retryable(true);
+            return unavailable(message).with_sqlstate("53100").with_source(error);
         }
-        Error::runtime_failure(format!("the write-ahead log `{dir}` could not be written"))
+        unavailable(format!("the write-ahead log `{dir}` could not be written; what was sent can be sent again"))
             .with_source(error)
-            .retryable(true)
     }
+}
+
+/// Rows that are there are shown all the same; who sends more has to wait.
+fn unavailable(message: String) -> Error {
+    Error::new(Category::ServiceUnavailable, Persona::User, message).retryable(true)
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

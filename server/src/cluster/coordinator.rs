@@ -115,6 +115,10 @@ impl Coordinator {
         &self.inner.database
     }
 
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
     pub fn watcher(&self) -> &Watcher {
         &self.inner.watcher
     }

@@ -4,21 +4,17 @@ use std::time::{Duration, Instant};
 
 use henge_catalog::coordination::{Decisions, Step};
 use henge_catalog::historical::Orders;
-use henge_catalog::inventory::{Health, Position, SUSPECT};
-use henge_catalog::store::{SegmentRecord, ServerRecord};
+use henge_catalog::inventory::{Health, Position};
+use henge_catalog::store::SegmentRecord;
 use henge_catalog::view::ViewedSegment;
 use henge_engine::Result;
 use henge_engine::error::Category;
 use henge_engine::model::SegmentUid;
 
+use super::brokers;
 use super::coordinator::Inner;
 use super::peers::Shown;
 
-/// A broker that does not answer for this long is not waited for: it asks no historical that it has not heard of for
-/// a shorter time than this.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often brokers are asked what they have seen.
-const ASK_BROKERS: Duration = Duration::from_millis(100);
 /// Drops that brokers have not seen coming by then are planned anew.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
@@ -38,7 +34,7 @@ impl Inner {
         let seen = Shown { revs: self.database.view().revs(), positions: self.alive_positions() };
         let inner = Arc::clone(self);
         self.spawn(async move {
-            if inner.brokers_have_seen(&seen).await {
+            if brokers::have_seen(&inner.watcher, &inner.peers, &seen, GIVE_UP).await {
                 for (server, uids) in decisions.drops {
                     inner.send_drops(server, uids);
                 }
@@ -108,29 +104,5 @@ impl Inner {
             }
         }
         sent
-    }
-
-    /// Waits until all brokers that are there have seen what this coordinator has. Returns whether they have.
-    async fn brokers_have_seen(&self, seen: &Shown) -> bool {
-        let began = Instant::now();
-        let mut waiting: Vec<(ServerRecord, Instant)> =
-            self.watcher.servers("broker").into_iter().map(|broker| (broker, began)).collect();
-        while began.elapsed() < GIVE_UP {
-            let mut behind = Vec::new();
-            for (broker, answered) in waiting {
-                match self.peers.shown(&broker).await {
-                    Ok(shown) if shown.has_seen(seen) => {}
-                    Ok(_) => behind.push((broker, Instant::now())),
-                    Err(_) if answered.elapsed() + SUSPECT > BROKER_TIMEOUT => {}
-                    Err(_) => behind.push((broker, answered)),
-                }
-            }
-            if behind.is_empty() {
-                return true;
-            }
-            waiting = behind;
-            tokio::time::sleep(ASK_BROKERS).await;
-        }
-        false
     }
 }

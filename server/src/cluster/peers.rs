@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use henge_catalog::historical::Orders;
 use henge_catalog::inventory::{FeedPage, Position, SUSPECT};
+use henge_catalog::realtime::supervisor::SupervisorStatus;
 use henge_catalog::store::ServerRecord;
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
@@ -83,6 +85,32 @@ impl Peers {
         self.answer(server, self.impatient.get(url(server, "shown"))).await
     }
 
+    /// Has a realtime process take rows, in Arrow, under a key by which it knows them if they come again.
+    pub async fn rows(&self, server: &ServerRecord, data_source: &str, rows: Bytes, key: &str) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Taken {
+            rows: u64,
+        }
+        let url = reqwest::Url::parse(&url(server, "rows/")).ok().and_then(|mut url| {
+            url.path_segments_mut().ok()?.pop_if_empty().push(data_source);
+            Some(url)
+        });
+        let url = url.ok_or_else(|| Error::invalid_input(format!("`{data_source}` cannot be part of an address")))?;
+        let request = self.patient.post(url).query(&[("key", key)]).body(rows);
+        self.answer::<Taken>(server, request).await.map(|taken| taken.rows)
+    }
+
+    /// How the supervisors are that a realtime process runs.
+    pub async fn supervisors(&self, server: &ServerRecord) -> Result<Vec<SupervisorStatus>> {
+        self.answer(server, self.impatient.get(url(server, "supervisors"))).await
+    }
+
+    /// Has a realtime process do something with all its supervisors, for somebody.
+    pub async fn all_supervisors(&self, server: &ServerRecord, action: &str, by: &str) -> Result<()> {
+        let request = self.patient.post(url(server, &format!("supervisors/{action}"))).query(&[("by", by)]);
+        self.answer::<Value>(server, request).await.map(drop)
+    }
+
     async fn answer<T: DeserializeOwned>(&self, server: &ServerRecord, request: RequestBuilder) -> Result<T> {
         let request = match &self.secret {
             Some(secret) => request.header(SECRET_HEADER, secret.text()),
@@ -114,6 +142,10 @@ async fn refused(server: &ServerRecord, response: Response) -> Error {
     let body: Value = response.json().await.unwrap_or_default();
     let message = body["errorMessage"].as_str().unwrap_or("no reason given").to_owned();
     let category = match status.as_u16() {
+        // What somebody gave who wants to know what is wrong with it.
+        400 => return Error::invalid_input(message),
+        404 => Category::NotFound,
+        503 => Category::ServiceUnavailable,
         401 | 403 => Category::Forbidden,
         409 => Category::Conflict,
         429 => Category::CapacityExceeded,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use henge_catalog::historical::Historical;
-use henge_catalog::inventory::{Health, ServerView};
+use henge_catalog::inventory::{Health, Inventory, ServerView};
+use henge_catalog::realtime::Tails;
 use henge_engine::Result;
 use henge_engine::distributed::{LocalSegments, PLAN_VERSION, Replica, SegmentPlacement, ServedBy, WorkerUrl};
 use henge_engine::model::SegmentUid;
@@ -22,42 +23,74 @@ impl LocalSegments for ServedSegments {
     }
 }
 
+/// The rows that a realtime process serves.
+#[derive(Clone, Debug)]
+pub struct ServedTails(pub Tails);
+
+impl LocalSegments for ServedTails {
+    fn segment(&self, _: SegmentUid) -> Result<Option<Arc<dyn Segment>>> {
+        // They are in as many segments as there are.
+        Ok(None)
+    }
+
+    fn segments(&self, uid: SegmentUid) -> Result<Option<Vec<Arc<dyn Segment>>>> {
+        self.0.segments(uid)
+    }
+}
+
 /// Who serves which segment, as a broker has heard.
 #[derive(Clone, Debug)]
 pub struct ServedPlacement(pub Watcher);
 
 impl SegmentPlacement for ServedPlacement {
     fn replicas(&self, segments: &[SegmentUid]) -> Vec<Vec<Replica>> {
-        let (inventory, now) = (self.0.inventory(), Instant::now());
+        let (inventory, realtimes, now) = (self.0.inventory(), self.0.realtimes(), Instant::now());
         let of = |uid: &SegmentUid| {
-            let servers = inventory.holders(*uid).iter().filter_map(|name| inventory.server(name));
-            let mut found = servers.filter_map(|view| Some((rank(view, now)?, worker(view)?))).collect::<Vec<_>>();
+            let found = holders(&inventory, *uid, ServedBy::Historical, now);
+            // A realtime process has what nobody else has.
+            let mut found = found.chain(holders(&realtimes, *uid, ServedBy::Realtime, now)).collect::<Vec<_>>();
             // Who does not answer, or is about to leave, is asked only if nobody else can be.
             let best = found.iter().map(|(rank, _)| *rank).min();
             found.retain(|(rank, _)| Some(*rank) == best);
-            let replica = |(_, worker)| Replica { worker, served_by: ServedBy::Historical };
-            found.into_iter().map(replica).collect()
+            found.into_iter().map(|(_, replica)| replica).collect()
         };
         segments.iter().map(of).collect()
     }
 
     fn workers(&self) -> Vec<WorkerUrl> {
-        let (inventory, now) = (self.0.inventory(), Instant::now());
-        let servers = inventory.servers().filter(|view| rank(view, now) == Some(0));
-        let mut workers = servers.filter_map(worker).collect::<Vec<_>>();
+        let (inventory, realtimes, now) = (self.0.inventory(), self.0.realtimes(), Instant::now());
+        let alive = |inventory: &Inventory| {
+            let servers = inventory.servers().filter(|view| rank(view, now) == Some(0));
+            servers.filter_map(worker).collect::<Vec<_>>()
+        };
+        let mut workers = alive(&inventory);
+        if workers.is_empty() {
+            workers = alive(&realtimes);
+        }
         workers.sort();
         workers
     }
 
     fn suspect(&self, worker: &WorkerUrl) {
-        let name = {
-            let inventory = self.0.inventory();
+        let named = |inventory: &Inventory| {
             inventory.servers().find(|view| self::worker(view).as_ref() == Some(worker)).map(|v| v.server.name.clone())
         };
+        let name = named(&self.0.inventory()).or_else(|| named(&self.0.realtimes()));
         if let Some(name) = name {
             self.0.suspect(&name);
         }
     }
+}
+
+/// Those who serve a segment and can be asked.
+fn holders(
+    inventory: &Inventory,
+    uid: SegmentUid,
+    served_by: ServedBy,
+    now: Instant,
+) -> impl Iterator<Item = (u8, Replica)> {
+    let servers = inventory.holders(uid).iter().filter_map(|name| inventory.server(name));
+    servers.filter_map(move |view| Some((rank(view, now)?, Replica { worker: worker(view)?, served_by })))
 }
 
 /// In which order servers are asked; `None` for those that are not.

@@ -22,6 +22,7 @@ pub enum Role {
     All,
     Coordinator,
     Historical,
+    Realtime,
     Broker,
     /// Runs ingestion tasks.
     Indexer,
@@ -33,6 +34,7 @@ impl fmt::Display for Role {
             Self::All => "all",
             Self::Coordinator => "coordinator",
             Self::Historical => "historical",
+            Self::Realtime => "realtime",
             Self::Broker => "broker",
             Self::Indexer => "indexer",
         })
@@ -49,13 +51,10 @@ impl FromStr for Role {
             "coordinator" | "overlord" => Ok(Self::Coordinator),
             "historical" => Ok(Self::Historical),
             "broker" | "router" => Ok(Self::Broker),
+            "realtime" => Ok(Self::Realtime),
             "indexer" | "peon" | "middlemanager" | "middleManager" => Ok(Self::Indexer),
-            "realtime" => Err(Error::unsupported(
-                "role `realtime` is not a process of its own yet: real-time ingestion works where one process does \
-                 everything, with `--role all`",
-            )),
             _ => Err(Error::invalid_input(format!(
-                "`{text}` is no role; write `all`, or some of `coordinator`, `historical`, `broker`, `indexer`"
+                "`{text}` is no role; write `all`, or some of `coordinator`, `historical`, `realtime`, `broker`, `indexer`"
             ))),
         }
     }
@@ -130,6 +129,11 @@ fn roles(text: &str) -> Result<Vec<Role>> {
     roles.dedup();
     if roles.len() > 1 && roles.contains(&Role::All) {
         return Err(Error::invalid_input("role `all` stands alone: it is all the others in one process"));
+    }
+    if roles.contains(&Role::Historical) && roles.contains(&Role::Realtime) {
+        return Err(Error::invalid_input(
+            "a historical and a realtime process tell brokers what they serve, each for itself: give each role a process",
+        ));
     }
     Ok(roles)
 }

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod rules;
+mod sinks;
 
 pub(super) use cluster::progress;
 
@@ -44,6 +45,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/tiers", get(cluster::tiers))
         .route("/servers/{name}", get(cluster::server))
         .route("/servers/{name}/segments", get(cluster::server_segments))
+        .route("/datasources/{name}/realtime/{server}/giveUp", post(sinks::give_up))
         .route("/datasources/{name}/confirmDrop", post(cluster::confirm_drop))
         .route("/rules", get(rules::all))
         .route("/rules/history", get(rules::history))

@@ -2,29 +2,35 @@
 //!
 //! `/internal/v1/…` is for the cluster's own servers, which show its secret, and their certificates where it has some.
 
+mod supervisor;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use henge_catalog::Database;
 use henge_catalog::historical::{Historical, Orders};
 use henge_catalog::inventory::{FeedPage, Position};
-use henge_catalog::store::ServerRecord;
+use henge_catalog::realtime::supervisor::SupervisorStatus;
+use henge_catalog::store::{MetadataStore, ServerRecord};
 use henge_engine::distributed::QueryWorker;
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
 use parking_lot::RwLock;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::body::{JsonBody, Parameters};
 use super::listener::Caller;
+use super::supervisor::ForAll;
 use super::{Answer, Api, Encryption, Failure};
 use crate::auth::same;
 use crate::cluster::{SECRET_HEADER, Shown, Watcher};
@@ -50,8 +56,9 @@ pub struct Node {
 #[derive(Debug, Default)]
 struct NodeState {
     broker: Option<(Database, Router)>,
+    realtime: Option<(Database, Router)>,
     /// While it leads.
-    coordinator: Option<Router>,
+    coordinator: Option<(Arc<Api>, Router)>,
     /// The name of the coordinator that leads, as far as is known.
     leader: Option<String>,
     is_leaving: bool,
@@ -75,11 +82,46 @@ impl Node {
         self.state.write().broker = Some((database, super::router(api)));
     }
 
+    /// Takes rows from here on.
+    pub fn take_rows(&self, database: Database, api: Arc<Api>) {
+        self.state.write().realtime = Some((database, super::realtime_router(api)));
+    }
+
+    /// The realtime process that takes rows of a data source: one that does already, and of those always the same, so
+    /// that it knows a request that comes again.
+    pub fn taker(&self, data_source: &str) -> Option<ServerRecord> {
+        let sinks = self.state.read().broker.as_ref().map(|(database, _)| database.view().sinks(data_source));
+        let mut takers = self.watcher.as_ref()?.servers("realtime");
+        takers.retain(|taker| taker.plan_version == self.server.plan_version);
+        let has = |taker: &ServerRecord| sinks.iter().flatten().any(|(sink, _)| sink.server == taker.name);
+        takers.sort_by_cached_key(|taker| (!has(taker), taker.name.clone()));
+        takers.into_iter().next()
+    }
+
+    fn realtime(&self) -> Result<Database> {
+        let state = self.state.read();
+        let database = state.realtime.as_ref().map(|(database, _)| database.clone());
+        match self.roles.contains(&Role::Realtime) {
+            true => database.ok_or_else(|| {
+                let message = "this realtime process is reading its write-ahead log; try again in a moment";
+                Error::new(Category::ServiceUnavailable, Persona::User, message).retryable(true)
+            }),
+            false => Err(Error::not_found("this server takes no rows")),
+        }
+    }
+
     /// Leads from here on, or no more.
     pub fn lead(&self, api: Option<Arc<Api>>) {
         let mut state = self.state.write();
         state.leader = api.as_ref().map(|_| self.server.name.clone());
-        state.coordinator = api.map(super::router);
+        state.coordinator = api.map(|api| (Arc::clone(&api), super::router(api)));
+    }
+
+    /// The metadata database, while it leads.
+    fn store(&self) -> Result<Arc<dyn MetadataStore>> {
+        let state = self.state.read();
+        let (api, _) = state.coordinator.as_ref().ok_or_else(no_leader)?;
+        Ok(Arc::clone(api.database.store()))
     }
 
     /// Who leads now, as far as is known.
@@ -112,12 +154,15 @@ impl Node {
         if state.is_leaving {
             return Some("the end of what is running: this server is about to end");
         }
+        if self.roles.contains(&Role::Realtime) && state.realtime.is_none() {
+            return Some("its write-ahead log to be read");
+        }
         if self.roles.contains(&Role::Broker) {
             if state.broker.is_none() {
                 return Some("the metadata database");
             }
             if !self.watcher.as_ref().is_some_and(Watcher::is_ready) {
-                return Some("historicals to say what they serve");
+                return Some("historicals and realtime processes to say what they serve");
             }
         }
         None
@@ -161,6 +206,9 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/segments", get(feed))
         .route("/orders", post(orders))
         .route("/shown", get(shown))
+        .route("/rows/{dataSource}", post(rows))
+        .route("/supervisors", get(supervisors))
+        .route("/supervisors/{action}", post(all_supervisors))
         .layer(DefaultBodyLimit::max(MAX_ORDERS_BYTES))
         .layer(from_fn_with_state(Arc::clone(&node), check_peer));
     Router::new()
@@ -195,8 +243,48 @@ async fn check_peer(
 }
 
 async fn feed(State(node): State<Arc<Node>>, Parameters(known): Parameters<Position>) -> Answer<Json<FeedPage>> {
-    let historical = node.historical.as_ref().ok_or_else(|| Error::not_found("this server is no historical"))?;
-    Ok(Json(historical.feed(&node.server, &known, FEED_WAIT).await))
+    if let Some(historical) = &node.historical {
+        return Ok(Json(historical.feed(&node.server, &known, FEED_WAIT).await));
+    }
+    let tails = node.realtime()?.tails().ok_or_else(|| Error::not_found("this server serves nothing"))?;
+    Ok(Json(tails.feed(&node.server, &known, FEED_WAIT).await))
+}
+
+/// Under what rows are known if they come again.
+#[derive(Debug, Deserialize)]
+struct RowsParameters {
+    key: String,
+}
+
+/// Takes rows that a broker was given with SQL.
+async fn rows(
+    State(node): State<Arc<Node>>,
+    Path(data_source): Path<String>,
+    Parameters(RowsParameters { key }): Parameters<RowsParameters>,
+    body: Bytes,
+) -> Answer<Json<Value>> {
+    let taken = node.realtime()?.insert_arrow(&data_source, &body, &key).await?;
+    Ok(Json(json!({ "rows": taken })))
+}
+
+/// How the supervisors are that run here.
+async fn supervisors(State(node): State<Arc<Node>>) -> Answer<Json<Vec<SupervisorStatus>>> {
+    Ok(Json(node.realtime()?.supervisors()))
+}
+
+/// For whom something is done.
+#[derive(Debug, Deserialize)]
+struct ByParameters {
+    by: String,
+}
+
+async fn all_supervisors(
+    State(node): State<Arc<Node>>,
+    Path(action): Path<String>,
+    Parameters(ByParameters { by }): Parameters<ByParameters>,
+) -> Answer<Json<Value>> {
+    ForAll::of_path(&action)?.obey(&node.realtime()?, &by).await?;
+    Ok(Json(json!({})))
 }
 
 async fn orders(State(node): State<Arc<Node>>, JsonBody(orders): JsonBody<Orders>) -> Answer<Json<Value>> {
@@ -267,10 +355,38 @@ fn no_leader() -> Error {
 /// Whatever is no business of the server as such goes to the role it is for, here or elsewhere.
 async fn on(State(node): State<Arc<Node>>, uri: Uri, request: Request) -> Response {
     let is_coordinators = uri.path().starts_with("/druid/coordinator/") || uri.path().starts_with("/druid/indexer/");
-    let (broker, coordinator, leader) = {
+    let is_push = uri.path().starts_with("/v1/push/");
+    let is_supervisors = uri.path().starts_with(super::supervisor::PATH);
+    let (broker, coordinator, realtime, leader) = {
         let state = node.state.read();
-        let broker = state.broker.as_ref().map(|(_, router)| router.clone());
-        (broker, state.coordinator.clone(), state.leader.clone())
+        let [broker, realtime] = [&state.broker, &state.realtime].map(|role| Some(role.as_ref()?.1.clone()));
+        let coordinator = state.coordinator.as_ref().map(|(_, router)| router.clone());
+        (broker, coordinator, realtime, state.leader.clone())
+    };
+    let door = match realtime {
+        Some(realtime) if is_push || uri.path() == "/metrics" => Some(realtime),
+        // Where it coordinates as well, that is asked who runs what.
+        Some(realtime) if is_supervisors && coordinator.is_none() => Some(realtime),
+        None if is_push => return to_taker(&node, &uri),
+        _ => None,
+    };
+    if let Some(door) = door {
+        return match door.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+    }
+    let (request, coordinator) = match coordinator {
+        Some(coordinator) if is_supervisors => match supervisor::place(&node, request).await {
+            Ok(supervisor::Place::Coordinator(request)) => (request, Some(coordinator)),
+            Ok(supervisor::Place::Here(request)) => {
+                let realtime = node.state.read().realtime.as_ref().map(|(_, router)| router.clone());
+                (request, realtime)
+            }
+            Ok(supervisor::Place::Elsewhere(location)) => return location,
+            Err(error) => return Failure(error).into_response(),
+        },
+        coordinator => (request, coordinator),
     };
     let door = match (is_coordinators, broker, coordinator) {
         (true, _, Some(coordinator)) => coordinator,
@@ -283,6 +399,31 @@ async fn on(State(node): State<Arc<Node>>, uri: Uri, request: Request) -> Respon
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// Sends a client to the realtime process that takes its rows; its request, with its body, comes again there.
+fn to_taker(node: &Node, uri: &Uri) -> Response {
+    if node.roles.contains(&Role::Realtime) {
+        return node.realtime().map_or_else(|error| Failure(error).into_response(), |_| nothing_here(node));
+    }
+    let data_source = uri.path().trim_start_matches("/v1/push/").split('/').next().unwrap_or_default();
+    let Some(taker) = node.taker(data_source) else {
+        return Failure(no_taker()).into_response();
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    match HeaderValue::from_str(&format!("{}://{}{path}", node.scheme(), taker.name)) {
+        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
+        Err(_) => Failure(no_taker()).into_response(),
+    }
+}
+
+/// Nobody takes rows.
+pub(crate) fn no_taker() -> Error {
+    Error::new(
+        Category::ServiceUnavailable,
+        Persona::User,
+        "no realtime process of this cluster is there to take rows: start one with `henge server --role realtime`",
+    )
 }
 
 /// Sends a client to the coordinator that leads; its request, with its body, comes again there.
@@ -305,7 +446,7 @@ fn nothing_here(node: &Node) -> Response {
             Persona::User,
             format!("this server ({roles}) is not ready, or does not lead; try again, or ask another one"),
         ),
-        false => Error::not_found(format!("this server ({roles}) answers other servers only; ask a broker")),
+        false => Error::not_found(format!("this server ({roles}) does not answer that; ask a broker")),
     };
     Failure(error).into_response()
 }

@@ -55,7 +55,7 @@ const TIME_COLUMNS: [&str; 12] = [
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct PushParameters {
-    /// Whether a data source that is not there is made; it is, unless said otherwise.
+    /// Whether a data source that is not there is made; unless said, it is where one server does everything.
     create: Option<bool>,
     time_column: Option<String>,
     on_error: Option<OnError>,
@@ -88,7 +88,7 @@ pub(super) async fn push(
     };
     let text = lines(&format, text)?;
     let created = match api.database.is_pushed_to(&data_source) {
-        false if parameters.create != Some(false) => {
+        false if parameters.create.unwrap_or_else(|| api.database.discovers()) => {
             let time_column = match &parameters.time_column {
                 Some(column) => column.clone(),
                 None => find_time_column(&format, &text)?,

@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use henge_catalog::Database;
+use henge_catalog::provider::ClusterServers;
 use henge_catalog::realtime::supervisor::{Positions, ResetTo, SupervisorStatus};
 use henge_engine::{Error, Result};
 use serde::Deserialize;
@@ -16,6 +18,8 @@ use serde_json::{Value, json};
 use super::body::{JsonBody, Parameters};
 use super::login::Login;
 use super::{Answer, Api};
+
+pub(super) const PATH: &str = "/druid/indexer/v1/supervisor";
 
 /// Entries of a history unless said.
 const ENTRIES: usize = 100;
@@ -75,7 +79,7 @@ fn is_set(flag: Option<&String>) -> bool {
     flag.is_some_and(|value| value.is_empty() || value.eq_ignore_ascii_case("true"))
 }
 
-pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Parameters<Listing>) -> Json<Value> {
+pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Parameters<Listing>) -> Answer<Json<Value>> {
     let full = is_set(listing.full.as_ref());
     let with_state = full || is_set(listing.state.as_ref()) || is_set(listing.system.as_ref());
     let shown = |status: &SupervisorStatus| {
@@ -97,7 +101,18 @@ pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(listing): Param
         }
         shown
     };
-    Json(api.database.supervisors().iter().map(shown).collect())
+    Ok(Json(statuses(&api).await?.iter().map(shown).collect()))
+}
+
+/// How all are: of this process, or, where a coordinator is asked, of its cluster.
+async fn statuses(api: &Api) -> Result<Vec<SupervisorStatus>> {
+    match &api.coordinator {
+        None => Ok(api.database.supervisors()),
+        Some(coordinator) => {
+            let records = api.database.store().supervisors().await?;
+            Ok(SupervisorStatus::of_cluster(&records, coordinator.watcher().supervisors().await))
+        }
+    }
 }
 
 fn shown_spec(status: &SupervisorStatus) -> Value {
@@ -247,16 +262,63 @@ pub(super) async fn terminate(
     Ok(Json(json!({ "id": id })))
 }
 
+/// What can be done with all supervisors at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ForAll {
+    Suspend,
+    Resume,
+    Terminate,
+}
+
+impl ForAll {
+    /// As the last part of a path.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspendAll",
+            Self::Resume => "resumeAll",
+            Self::Terminate => "terminateAll",
+        }
+    }
+
+    pub(super) fn of_path(path: &str) -> Result<Self> {
+        let all = [Self::Suspend, Self::Resume, Self::Terminate];
+        all.into_iter()
+            .find(|action| action.path() == path)
+            .ok_or_else(|| Error::not_found("there is nothing at this path"))
+    }
+
+    /// Does it with those that run in this process.
+    pub(super) async fn obey(self, database: &Database, by: &str) -> Result<()> {
+        for status in database.supervisors() {
+            match self {
+                Self::Suspend if !status.is_suspended() => drop(database.suspend_supervisor(&status.id, by).await?),
+                Self::Resume if status.is_suspended() => drop(database.resume_supervisor(&status.id, by).await?),
+                Self::Terminate => database.terminate_supervisor(&status.id, by).await?,
+                Self::Suspend | Self::Resume => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn done(self, api: &Api, by: &str) -> Answer<Json<Value>> {
+        match &api.coordinator {
+            None => self.obey(&api.database, by).await?,
+            Some(coordinator) => {
+                for server in coordinator.watcher().servers("realtime") {
+                    coordinator.peers().all_supervisors(&server, self.path(), by).await?;
+                }
+            }
+        }
+        Ok(Json(json!({ "status": "success" })))
+    }
+}
+
 pub(super) async fn suspend_all(
     State(api): State<Arc<Api>>,
     login: Option<Extension<Login>>,
     headers: HeaderMap,
 ) -> Answer<Json<Value>> {
-    let by = author(&headers, login);
-    for status in api.database.supervisors().iter().filter(|status| !status.is_suspended()) {
-        api.database.suspend_supervisor(&status.id, &by).await?;
-    }
-    Ok(Json(json!({ "status": "success" })))
+    ForAll::Suspend.done(&api, &author(&headers, login)).await
 }
 
 pub(super) async fn resume_all(
@@ -264,11 +326,7 @@ pub(super) async fn resume_all(
     login: Option<Extension<Login>>,
     headers: HeaderMap,
 ) -> Answer<Json<Value>> {
-    let by = author(&headers, login);
-    for status in api.database.supervisors().iter().filter(|status| status.is_suspended()) {
-        api.database.resume_supervisor(&status.id, &by).await?;
-    }
-    Ok(Json(json!({ "status": "success" })))
+    ForAll::Resume.done(&api, &author(&headers, login)).await
 }
 
 pub(super) async fn terminate_all(
@@ -276,11 +334,7 @@ pub(super) async fn terminate_all(
     login: Option<Extension<Login>>,
     headers: HeaderMap,
 ) -> Answer<Json<Value>> {
-    let by = author(&headers, login);
-    for status in api.database.supervisors() {
-        api.database.terminate_supervisor(&status.id, &by).await?;
-    }
-    Ok(Json(json!({ "status": "success" })))
+    ForAll::Terminate.done(&api, &author(&headers, login)).await
 }
 
 /// From where reading is to go on, and that it is known what that does.

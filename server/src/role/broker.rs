@@ -12,8 +12,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::all::{DatabaseSessions, DatabaseUsers};
+use super::sent_on::{BrokerSessions, SentOn};
 use crate::auth::Auth;
 use crate::auth::tls::Tls;
+use crate::cluster::Peers;
 use crate::config::Config;
 use crate::http::{Api, Node};
 use crate::pgwire::{self, Door, Front};
@@ -31,8 +33,8 @@ pub(super) async fn open(builder: DatabaseBuilder) -> Result<Database> {
 /// Opens PostgreSQL's door, and HTTP's for queries.
 pub(super) async fn start(
     config: &Config,
-    database: &Database,
-    node: &Node,
+    (database, peers): (&Database, &Peers),
+    node: &Arc<Node>,
     (pg, pg_address): (TcpListener, SocketAddr),
     (queries, doors): (&Handle, &mut JoinSet<()>),
     (tls, shutdown): (Option<Tls>, CancellationToken),
@@ -45,7 +47,9 @@ pub(super) async fn start(
         max_connections: config.max_connections,
         clock: Arc::new(SystemClock),
     };
-    let front = Front::new(Arc::new(DatabaseSessions(database.clone())), queries.clone(), door);
+    let writer = SentOn { database: database.clone(), node: Arc::clone(node), peers: peers.clone() };
+    let sessions = BrokerSessions { database: DatabaseSessions(database.clone()), writer: Arc::new(writer) };
+    let front = Front::new(Arc::new(sessions), queries.clone(), door);
     doors.spawn(pgwire::serve(pg, front, shutdown));
     node.answer_queries(database.clone(), Api::new(database.clone(), queries.clone(), pg_address, auth, tls));
     Ok(())

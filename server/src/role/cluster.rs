@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::all::{bind, local};
-use super::{broker, coordinator, indexer};
+use super::{broker, coordinator, indexer, realtime};
 use crate::auth::peer::PeerTls;
 use crate::auth::tls::Tls;
-use crate::cluster::{CoordinatorOptions, Peers, Registration, ServedPlacement, ServedSegments, Watcher};
+use crate::cluster::{CoordinatorOptions, Peers, Registration, ServedPlacement, ServedSegments, ServedTails, Watcher};
 use crate::config::{Config, Role};
 use crate::grpc::{self, PeerSecurity, PeerTls as PeerPem};
 use crate::http::{self, Encryption, Node};
@@ -43,6 +43,7 @@ pub struct ClusterServer {
     historical: Option<Historical>,
     watcher: Option<Watcher>,
     broker: Option<Database>,
+    realtime: Option<Database>,
     registering: JoinSet<Registration>,
     working: JoinSet<()>,
     doors: JoinSet<()>,
@@ -70,7 +71,7 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         false => None,
     };
     server.pg_port = pg.as_ref().map(local).transpose()?.map(|address| address.port());
-    let grpc = match cluster.has(Role::Historical) || cluster.has(Role::Broker) {
+    let grpc = match [Role::Historical, Role::Realtime, Role::Broker].iter().any(|role| cluster.has(*role)) {
         true => Some(bind(config.host, config.grpc_port, "--grpc-port", false).await?),
         false => None,
     };
@@ -93,6 +94,7 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         historical,
         watcher,
         broker: None,
+        realtime: None,
         registering: JoinSet::new(),
         working: JoinSet::new(),
         doors: JoinSet::new(),
@@ -115,14 +117,20 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         true => Some(broker::open(builder(config, "broker")).await?),
         false => None,
     };
+    if let (true, Some(watcher)) = (cluster.has(Role::Realtime), &this.watcher) {
+        let builder = builder(config, "realtime");
+        this.realtime = Some(realtime::open(config, builder, &server.name, (watcher, &peers)).await?);
+    }
     if let (Some(listener), Some(address)) = (grpc, this.grpc) {
-        let runtime = match &broker {
+        let runtime = match broker.as_ref().or(this.realtime.as_ref()) {
             Some(database) => Arc::clone(database.runtime()),
             None => worker_runtime(config)?,
         };
-        let segments: Arc<dyn LocalSegments> = match &this.historical {
-            Some(historical) => Arc::new(ServedSegments(historical.clone())),
-            None => Arc::new(MemorySegments::default()),
+        let tails = this.realtime.as_ref().and_then(Database::tails);
+        let segments: Arc<dyn LocalSegments> = match (&this.historical, tails) {
+            (Some(historical), _) => Arc::new(ServedSegments(historical.clone())),
+            (None, Some(tails)) => Arc::new(ServedTails(tails)),
+            (None, None) => Arc::new(MemorySegments::default()),
         };
         let worker = QueryWorker::new(&runtime, segments, Arc::clone(&channels) as _);
         if let (Some(database), Some(watcher)) = (broker.take(), &this.watcher) {
@@ -145,9 +153,12 @@ pub async fn start(config: &Config, queries: &Handle) -> Result<ClusterServer> {
         node.compute(Arc::clone(&worker));
         this.worker = Some(worker);
     }
+    if let Some(database) = &this.realtime {
+        realtime::start(config, database, &node, queries).await?;
+    }
     if let (Some(pg), Some(address), Some(database)) = (pg, this.pg, broker) {
         let (work, shutdown) = ((queries, &mut this.doors), (tls.clone(), this.shutdown.1.clone()));
-        broker::start(config, &database, &node, (pg, address), work, shutdown).await?;
+        broker::start(config, (&database, &peers), &node, (pg, address), work, shutdown).await?;
         if let Some(watcher) = &this.watcher {
             database.show_cluster(Arc::new(watcher.clone()));
         }
@@ -210,7 +221,7 @@ impl ClusterServer {
     pub async fn stop(mut self, drain_timeout: Duration) {
         self.node.leave();
         if let Some(Ok(registration)) = self.registering.try_join_next() {
-            match self.historical.is_some() {
+            match self.historical.is_some() || self.realtime.is_some() {
                 true => registration.pause().await,
                 false => registration.end().await,
             }
@@ -218,6 +229,9 @@ impl ClusterServer {
         self.shutdown.0.cancel();
         if let Some(historical) = &self.historical {
             historical.leave().await;
+        }
+        if let Some(tails) = self.realtime.as_ref().and_then(Database::tails) {
+            tails.leave().await;
         }
         if let Some(worker) = &self.worker {
             let idle = async {
@@ -232,7 +246,7 @@ impl ClusterServer {
         while self.working.join_next().await.is_some() {}
         self.shutdown.1.cancel();
         while self.doors.join_next().await.is_some() {}
-        if let Some(database) = &self.broker {
+        for database in self.broker.iter().chain(&self.realtime) {
             database.close().await;
         }
         if let Some(watcher) = &self.watcher {

@@ -8,21 +8,31 @@ use henge_engine::session::RowWriter;
 use henge_engine::{Error, Result};
 
 use super::{Database, not_declared};
-use crate::realtime::{OnError, Payload, Push, Pushed};
+use crate::realtime::{OnError, Payload, Push, PushKey, Pushed, from_arrow};
 
 /// Rows that are put in with SQL are pushed.
 #[async_trait]
 impl RowWriter for Database {
     async fn insert(&self, data_source: &str, rows: Vec<RecordBatch>) -> Result<u64> {
-        self.discover_push(data_source, TIME_COLUMN).await?;
+        self.insert_rows(data_source, rows, None).await
+    }
+}
+
+impl Database {
+    /// Takes rows that another server was given with SQL, in Arrow, under a key by which they are known if they come
+    /// again.
+    pub async fn insert_arrow(&self, data_source: &str, rows: &[u8], key: &str) -> Result<u64> {
+        self.insert_rows(data_source, from_arrow(rows)?, Some(PushKey::Idempotency(key.to_owned()))).await
+    }
+
+    async fn insert_rows(&self, data_source: &str, rows: Vec<RecordBatch>, key: Option<PushKey>) -> Result<u64> {
+        if self.discovers() {
+            self.discover_push(data_source, TIME_COLUMN).await?;
+        }
         let spec = self.push_spec(data_source).ok_or_else(|| not_declared(data_source))?;
         let batches = rows.iter().map(|batch| as_sent(batch, &spec.data_schema)).collect::<Result<Vec<_>>>()?;
-        let push = Push {
-            payload: Payload::Batches(batches),
-            key: None,
-            on_error: OnError::Fail,
-            max_row_bytes: usize::MAX >> 1,
-        };
+        let push =
+            Push { payload: Payload::Batches(batches), key, on_error: OnError::Fail, max_row_bytes: usize::MAX >> 1 };
         match self.push(data_source, push).await? {
             Pushed::Taken { rows, .. } => Ok(rows),
             Pushed::Refused { bad_rows, .. } => {

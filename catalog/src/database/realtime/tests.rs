@@ -187,6 +187,11 @@ async fn rollup_counts_every_event_once() -> Result<()> {
     assert_eq!((number(&database, events).await?, sum(&database).await), (800, 800));
     database.hand_off("wiki", false).await?;
     assert_eq!((number(&database, events).await?, number(&database, stored).await?), (800, 25));
+    // Each hand-off rolled up its own rows; compaction combines those of all.
+    let spec = crate::database::CompactionSpec::new("wiki");
+    database.compact(spec, None, henge_engine::ingest::Cancellation::default()).await?;
+    assert_eq!((number(&database, events).await?, sum(&database).await), (800, 800));
+    assert_eq!(number(&database, stored).await?, 20);
     database.close().await;
     Ok(())
 }

@@ -7,7 +7,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::database::realtime::{PASS_ON, not_passed_on};
+use crate::database::sink::{Passage, Stage, TakenOver};
 use crate::database::{HandOff, Inner, lost};
+use crate::realtime::Reached;
 use crate::realtime::supervisor::{
     ClosedRows, Ending, Gap, Kept, Known, Positions, Reader, ResetTo, Supervisor, SupervisorState, after_reset,
     before_reading, share, source_from_json, source_to_json, while_reading,
@@ -18,6 +21,8 @@ use crate::store::StreamRecord;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the stream is looked at: whether it is the same, how far it is, which partitions it has.
 const SURVEY: Duration = Duration::from_secs(5);
+/// The same while brokers are waited for.
+const SHORT_TICK: Duration = Duration::from_millis(100);
 /// What failed is tried again after a while, and after twice as long each time, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -29,6 +34,8 @@ pub(in crate::database) enum Order {
     HandOff(oneshot::Sender<Result<HandOff>>),
     /// Hands off and ends; on failure it goes on.
     End(oneshot::Sender<Result<HandOff>>),
+    /// Ends, since another process reads the stream now: what was read and not published is not shown any more.
+    Abandon,
 }
 
 /// A look at the stream that is under way, with where reading was when it began.
@@ -46,9 +53,33 @@ pub(super) struct Keeper {
     surveying: Option<(Positions, Surveying)>,
     survey_at: Instant,
     gaps: Vec<Gap>,
+    /// In a cluster: what was published and brokers read here yet.
+    passing: Option<Passing>,
+    /// When it was looked last whether rows have columns that brokers do not know.
+    columns_at: Option<Instant>,
+    /// In a cluster: what has to be read before brokers may read here.
+    catching_up: Option<CatchingUp>,
     /// When a hand-off that failed, or readers that did, may be tried again, and how long the next pause is.
     hand_off: Pause,
     begin: Pause,
+}
+
+/// Rows that are published and not read from segments yet: those after one position of the sink, up to another.
+struct Passing {
+    from: u64,
+    to: u64,
+    stage: Stage,
+    /// `None` if an earlier holder of the lease had them.
+    closed: Option<Arc<ClosedRows>>,
+}
+
+/// An earlier holder of the lease may have shown rows that are not published: no answer has fewer than one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CatchingUp {
+    /// The stream was not reached yet.
+    Unknown,
+    /// Up to where the stream was when it was taken over.
+    To(Positions),
 }
 
 /// Between attempts that fail.
@@ -78,8 +109,21 @@ enum Event {
 }
 
 impl Keeper {
-    pub(super) fn new(inner: Weak<Inner>, connector: Arc<dyn StreamConnector>, kept: Kept) -> Self {
+    /// `taken` is what is recorded of its rows where brokers see it.
+    pub(super) fn new(
+        inner: Weak<Inner>,
+        connector: Arc<dyn StreamConnector>,
+        kept: Kept,
+        taken: Option<TakenOver>,
+    ) -> Self {
         let (ended, ends) = mpsc::unbounded_channel();
+        let reached = taken.map(|taken| taken.reached).filter(|reached| reached.settled != reached.published);
+        let passing = reached.map(|Reached { settled, published }| Passing {
+            from: settled,
+            to: published,
+            stage: Stage::Published,
+            closed: None,
+        });
         Self {
             inner,
             connector,
@@ -91,6 +135,10 @@ impl Keeper {
             surveying: None,
             survey_at: Instant::now(),
             gaps: Vec::new(),
+            passing,
+            columns_at: None,
+            catching_up: taken
+                .map(|taken| if taken.had_rows { CatchingUp::Unknown } else { CatchingUp::To(Positions::new()) }),
             hand_off: Pause::none(),
             begin: Pause::none(),
         }
@@ -103,6 +151,7 @@ impl Keeper {
             let Some(inner) = self.inner.upgrade() else { return };
             match event {
                 Event::Over => return self.stop_reading().await,
+                Event::Order(Order::Abandon) => return self.abandon(&inner).await,
                 Event::Order(Order::End(answer)) => {
                     let done = self.end(&inner).await;
                     let is_over = done.is_ok();
@@ -117,8 +166,13 @@ impl Keeper {
                 Event::Tick => {}
             }
             self.make_room(&inner).await;
+            if let Err(error) = self.look_after_sink(&inner).await {
+                tracing::warn!(supervisor = self.supervisor().spec().id, %error, "what brokers see is recorded later");
+                self.supervisor().failed(&error, false);
+            }
             let is_due = self.kept.waiting.lock().is_some() || self.supervisor().is_due();
-            if is_due && Instant::now() >= self.hand_off.not_before {
+            // One after the other: what is published next is not read from segments before this is.
+            if is_due && self.passing.is_none() && Instant::now() >= self.hand_off.not_before {
                 // What failed is noted there.
                 let _ = self.hand_off(&inner).await;
             }
@@ -148,7 +202,7 @@ impl Keeper {
                 Err(error) => Event::Surveyed(Err(lost(error))),
             },
             () = self.kept.supervisor.woken() => Event::Tick,
-            () = tokio::time::sleep(TICK) => Event::Tick,
+            () = tokio::time::sleep(if self.passing.is_some() { SHORT_TICK } else { TICK }) => Event::Tick,
         }
     }
 
@@ -256,6 +310,11 @@ impl Keeper {
             let from = share(&readable, reader, readers);
             self.readers.push(Reader::start(Arc::clone(&supervisor), supplier, from, self.ended.clone())?);
         }
+        if self.catching_up == Some(CatchingUp::Unknown) {
+            let ends = supervisor.ends();
+            self.catching_up =
+                Some(CatchingUp::To(readable.keys().filter_map(|p| Some((*p, *ends.get(p)?))).collect()));
+        }
         self.gaps = verdict.gaps.clone();
         supervisor.set_state(match verdict.gaps {
             gaps if gaps.is_empty() => SupervisorState::Running,
@@ -329,6 +388,8 @@ impl Keeper {
             Order::HandOff(answer) | Order::End(answer) => {
                 let _ = answer.send(self.hand_off(inner).await);
             }
+            // Obeyed where orders come in.
+            Order::Abandon => {}
         }
     }
 
@@ -342,6 +403,7 @@ impl Keeper {
 
     async fn reset(&mut self, inner: &Inner, to: &ResetTo) -> Result<Positions> {
         self.hand_off(inner).await?;
+        self.passed_on(inner).await?;
         let survey = self.survey_now().await?;
         let stream = self.supervisor().spec().stream_name();
         let known = recorded(inner.store.stream(&stream).await?)?;
@@ -349,7 +411,7 @@ impl Keeper {
         let record = StreamRecord { source: Some(source_to_json(&survey.source)), positions: positions.clone() };
         inner.store.reset_stream(&stream, &record).await?;
         tracing::warn!(supervisor = self.supervisor().spec().id, ?to, ?positions, "reading goes on from elsewhere");
-        self.supervisor().forget();
+        self.forget(inner);
         self.gaps.clear();
         Ok(positions)
     }
@@ -358,10 +420,20 @@ impl Keeper {
         let was = self.supervisor().state();
         self.stop_reading().await;
         let done = self.hand_off(inner).await;
+        let done = match self.passed_on(inner).await {
+            Ok(()) => done,
+            Err(error) => done.and(Err(error)),
+        };
         match &done {
             Ok(_) => {
                 self.supervisor().set_state(SupervisorState::Stopping);
-                self.supervisor().close();
+                match self.supervisor().sink().record() {
+                    Some(record) => {
+                        let generation = self.supervisor().generation();
+                        inner.retire(self.supervisor().sink(), record.published, Some(&generation));
+                    }
+                    None => self.supervisor().close(),
+                }
             }
             Err(_) if was == SupervisorState::Suspended => {}
             Err(_) => self.read_on(),
@@ -387,6 +459,7 @@ impl Keeper {
     async fn try_hand_off(&mut self, inner: &Inner) -> Result<HandOff> {
         let mut all = HandOff::default();
         loop {
+            self.passed_on(inner).await?;
             let waiting = self.kept.waiting.lock().clone();
             let is_last = waiting.is_none();
             let closed: Option<Arc<ClosedRows>> = match waiting {
@@ -395,12 +468,21 @@ impl Keeper {
             };
             let Some(closed) = closed else { return Ok(all) };
             *self.kept.waiting.lock() = Some(Arc::clone(&closed));
-            let began = Instant::now();
+            let (began, supervisor) = (Instant::now(), Arc::clone(self.supervisor()));
+            if let (None, Some(record)) = (&self.catching_up, supervisor.sink().record()) {
+                inner.serve_after(supervisor.sink(), record.published + 1, &supervisor.generation());
+            }
             let Some(HandOff { rows, segments }) = inner.publish_read(self.supervisor(), &closed).await? else {
                 return Err(self.give_up(inner, &closed).await);
             };
-            self.supervisor().published(began.elapsed(), rows);
+            supervisor.published(began.elapsed(), rows);
             *self.kept.waiting.lock() = None;
+            self.passing = supervisor.sink().record().map(|record| Passing {
+                from: record.settled,
+                to: record.published,
+                stage: Stage::Published,
+                closed: Some(closed),
+            });
             all.rows += rows;
             all.segments.extend(segments);
             if is_last {
@@ -415,7 +497,7 @@ impl Keeper {
         self.stop_reading().await;
         *self.kept.waiting.lock() = None;
         inner.view.close_generation(&closed.generation.data_source, closed.generation.number);
-        self.supervisor().forget();
+        self.forget(inner);
         self.survey_at = Instant::now();
         Error::conflict(format!(
             "stream `{}` was published by another process meanwhile; it is read again from where that ended",
@@ -423,9 +505,93 @@ impl Keeper {
         ))
     }
 
+    /// In a cluster: records what brokers need to know, and lets go of what they read elsewhere.
+    async fn look_after_sink(&mut self, inner: &Inner) -> Result<()> {
+        let supervisor = Arc::clone(self.supervisor());
+        let sink = supervisor.sink();
+        if sink.record().is_none() {
+            return Ok(());
+        }
+        self.serve_once_caught_up(inner);
+        if self.columns_at.is_none_or(|at| at.elapsed() >= TICK) {
+            inner.record_columns(sink, &supervisor.spec().data_schema).await?;
+            self.columns_at = Some(Instant::now());
+        }
+        let Some(Passing { from, to, stage, closed }) = &mut self.passing else { return Ok(()) };
+        if *stage == Stage::Published
+            && let Passage::Recorded(rev) = inner.pass_on(sink, *to).await?
+        {
+            *stage = Stage::PassedOn(rev);
+        }
+        if let Stage::PassedOn(rev) = *stage
+            && inner.brokers_have_seen(sink, rev).await
+        {
+            inner.retire(sink, *from, closed.as_ref().map(|closed| closed.generation.as_ref()));
+            self.passing = None;
+        }
+        Ok(())
+    }
+
+    fn serve_once_caught_up(&mut self, inner: &Inner) {
+        let supervisor = Arc::clone(self.supervisor());
+        let is_there = match &self.catching_up {
+            None => return,
+            // Nothing is read; what was read before was handed off.
+            Some(CatchingUp::Unknown) => supervisor.state() == SupervisorState::Suspended,
+            Some(CatchingUp::To(ends)) => {
+                let reached = supervisor.reached();
+                ends.iter().all(|(partition, end)| reached.get(partition).is_none_or(|offset| offset >= end))
+            }
+        };
+        if let (true, Some(record)) = (is_there, supervisor.sink().record()) {
+            inner.serve_after(supervisor.sink(), record.published, &supervisor.generation());
+            self.catching_up = None;
+        }
+    }
+
+    /// Waits until queries read from segments all that was published.
+    async fn passed_on(&mut self, inner: &Inner) -> Result<()> {
+        let began = Instant::now();
+        while self.passing.is_some() {
+            self.look_after_sink(inner).await?;
+            if self.passing.is_some() {
+                if began.elapsed() > PASS_ON {
+                    return Err(not_passed_on());
+                }
+                tokio::time::sleep(SHORT_TICK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads again from where it is published.
+    fn forget(&self, inner: &Inner) {
+        let supervisor = self.supervisor();
+        supervisor.forget(|generation| {
+            if let (None, Some(record)) = (&self.catching_up, supervisor.sink().record()) {
+                inner.serve_after(supervisor.sink(), record.published, generation);
+            }
+        });
+    }
+
+    /// Shows nothing any more of what was read: another process reads it.
+    async fn abandon(&mut self, inner: &Inner) {
+        self.stop_reading().await;
+        let supervisor = Arc::clone(self.supervisor());
+        tracing::warn!(supervisor = supervisor.spec().id, "another realtime process has taken it over");
+        inner.withdraw_sink(supervisor.sink());
+        let waiting = self.kept.waiting.lock().take();
+        let passing = self.passing.take().and_then(|passing| passing.closed);
+        for closed in waiting.into_iter().chain(passing) {
+            inner.view.close_generation(&closed.generation.data_source, closed.generation.number);
+        }
+        supervisor.close();
+    }
+
     async fn make_room(&self, inner: &Inner) {
         let waiting = self.kept.waiting.lock().clone();
-        let generations = waiting.iter().map(|closed| Arc::clone(&closed.generation));
+        let passing = self.passing.as_ref().and_then(|passing| passing.closed.clone());
+        let generations = waiting.iter().chain(&passing).map(|closed| Arc::clone(&closed.generation));
         match inner.make_room(generations.chain([self.supervisor().generation()]).collect()).await {
             Ok(moved) => self.supervisor().persisted(moved),
             Err(error) => {

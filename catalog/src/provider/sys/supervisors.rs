@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
@@ -8,13 +6,13 @@ use henge_engine::ingest::Reason;
 use henge_engine::ingest::stream::Partition;
 
 use super::super::SystemRows;
-use super::{batch, longs, schema_of, texts};
-use crate::realtime::supervisor::{SupervisorStatus, Supervisors};
+use super::{SysSchema, batch, longs, schema_of, texts};
+use crate::realtime::supervisor::SupervisorStatus;
 
 /// `sys.supervisors`: what keeps streams flowing into data sources, with Druid's columns first. A row for each partition;
 /// one with a null there if the stream was not reached yet.
 #[derive(Debug)]
-pub(super) struct SupervisorRows(pub(super) Arc<Supervisors>);
+pub(super) struct SupervisorRows(pub(super) SysSchema);
 
 /// One partition of one supervisor.
 struct OfPartition<'a> {
@@ -44,7 +42,7 @@ impl SystemRows for SupervisorRows {
     }
 
     async fn rows(&self) -> Result<RecordBatch> {
-        let statuses = self.0.all().iter().map(|kept| kept.status()).collect::<Vec<_>>();
+        let statuses = self.0.supervisor_statuses().await?;
         let rows = statuses.iter().flat_map(partitions).collect::<Vec<_>>();
         let count = |row: &OfPartition<'_>, reason| row.status.reasons.get(&reason).copied().or(Some(0));
         let flag = |set: bool| Some(u64::from(set));

@@ -6,12 +6,13 @@ use std::ops::Range;
 
 use henge_engine::ingest::stream::{Partition, StreamSource, Survey};
 use henge_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Of each partition, the offset that is next.
 pub type Positions = BTreeMap<Partition, u64>;
 
 /// Why reading cannot go on: only a person can say from where else it may.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gap {
     /// Records are gone that were not read.
     Lost { partition: Partition, wanted: u64, there: Range<u64> },

@@ -6,15 +6,18 @@ use henge_engine::ingest::Reason;
 use henge_engine::ingest::stream::{Partition, StreamSource, Survey};
 use henge_engine::model::Timestamp;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::judge::{Gap, Positions};
+use super::spec::SupervisorSpec;
+use crate::store::SupervisorRecord;
 
 /// Errors that are kept to be shown.
 const ERRORS_KEPT: usize = 10;
 
 /// How a supervisor is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SupervisorState {
     /// It has not reached the stream yet.
     #[default]
@@ -33,6 +36,8 @@ pub enum SupervisorState {
     TooManyParseExceptions,
     /// This program cannot read such a stream at all.
     Unsupported(String),
+    /// In a cluster: no realtime process has said that it runs it.
+    Unassigned,
 }
 
 impl SupervisorState {
@@ -43,7 +48,7 @@ impl SupervisorState {
     /// Druid's word for it.
     pub fn basic(&self) -> &'static str {
         match self {
-            Self::Connecting => "PENDING",
+            Self::Connecting | Self::Unassigned => "PENDING",
             Self::Running => "RUNNING",
             Self::Suspended => "SUSPENDED",
             Self::Stopping => "STOPPING",
@@ -70,12 +75,13 @@ impl fmt::Display for SupervisorState {
             Self::NeedsDecision(_) => "NEEDS_DECISION",
             Self::TooManyParseExceptions => "TOO_MANY_PARSE_EXCEPTIONS",
             Self::Unsupported(_) => "UNSUPPORTED",
+            Self::Unassigned => "WAITING_FOR_PROCESS",
         })
     }
 }
 
 /// Something that went wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorError {
     pub time: Timestamp,
     pub message: String,
@@ -134,7 +140,8 @@ impl Health {
 }
 
 /// What a supervisor did and what it holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SupervisorStatus {
     pub id: String,
     pub kind: String,
@@ -175,6 +182,58 @@ pub struct SupervisorStatus {
 }
 
 impl SupervisorStatus {
+    /// How all are that were submitted to a cluster: as their processes say, and where none does, as is recorded. In the
+    /// order of their ids.
+    pub fn of_cluster(records: &[SupervisorRecord], said: Vec<Self>) -> Vec<Self> {
+        let mut all: BTreeMap<_, _> =
+            records.iter().map(|record| (record.id.clone(), Self::recorded(record))).collect();
+        // One that runs and is not recorded was terminated in between.
+        for status in said {
+            all.entry(status.id.clone()).and_modify(|known| *known = status);
+        }
+        all.into_values().collect()
+    }
+
+    /// One that did nothing yet.
+    fn recorded(record: &SupervisorRecord) -> Self {
+        let json = serde_json::from_str(&record.payload).unwrap_or_default();
+        let spec = SupervisorSpec::from_json(&json).ok().map(|(spec, _)| spec);
+        Self {
+            id: record.id.clone(),
+            kind: spec.as_ref().map(|spec| spec.kind.clone()).unwrap_or_default(),
+            data_source: record.data_source.clone(),
+            topic: spec.as_ref().map(|spec| spec.io_config.topic.clone()).unwrap_or_default(),
+            task_count: spec.as_ref().map_or(0, |spec| spec.io_config.task_count),
+            state: if record.is_suspended { SupervisorState::Suspended } else { SupervisorState::Unassigned },
+            spec: spec.map(|spec| spec.shown()).unwrap_or_default(),
+            started: record.created,
+            published: Positions::new(),
+            reached: Positions::new(),
+            latest: Positions::new(),
+            surveyed: None,
+            lag: BTreeMap::new(),
+            live_rows: 0,
+            live_since: None,
+            hand_off_due_seconds: None,
+            duration_seconds: 0,
+            records: 0,
+            bytes: 0,
+            rows: 0,
+            rows_with_error: 0,
+            thrown_away: 0,
+            unparseable: 0,
+            empty: 0,
+            hand_offs: 0,
+            hand_off_ms: 0,
+            last_hand_off_ms: 0,
+            handed_off_rows: 0,
+            persists: 0,
+            reasons: BTreeMap::new(),
+            errors: Vec::new(),
+            bad_rows: Vec::new(),
+        }
+    }
+
     pub fn aggregate_lag(&self) -> u64 {
         self.lag.values().sum()
     }

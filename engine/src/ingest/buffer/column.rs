@@ -282,6 +282,10 @@ impl ColumnBuffer {
 
     /// Turns numbers into text as they were written.
     fn make_text(&mut self) {
+        // The usual case, for each value: nothing is made.
+        if matches!(self.values, Values::Text { .. } | Values::Lists { .. } | Values::Float(_)) {
+            return;
+        }
         let written = |text: Option<String>, dictionary: &mut Dictionary| match text {
             Some(text) => dictionary.code(&text),
             None => NULL,

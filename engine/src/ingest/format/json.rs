@@ -138,19 +138,27 @@ impl Scanner<'_> {
         }
     }
 
-    fn digits(&mut self) -> usize {
-        let start = self.at;
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
+    /// Passes over digits. Returns how many, and the number that they are, which is right for up to 18 of them.
+    fn digits(&mut self) -> (usize, i64) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let (mut count, mut number) = (0, 0_i64);
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
+            count += 1;
         }
-        self.at - start
+        self.at += count;
+        (count, number)
     }
 
     fn number(&mut self) -> Scan<Slot> {
         let start = self.at;
-        self.take(b'-');
+        let is_negative = self.take(b'-');
         let first = self.at;
-        let digits = self.digits();
+        let (digits, number) = self.digits();
         if digits == 0 || (digits > 1 && self.bytes[first] == b'0') {
             self.at = first;
             return Err(self.fault("not a number"));
@@ -158,7 +166,7 @@ impl Scanner<'_> {
         let mut whole = true;
         if self.take(b'.') {
             whole = false;
-            if self.digits() == 0 {
+            if self.digits().0 == 0 {
                 return Err(self.fault("expected digits after `.`"));
             }
         }
@@ -166,9 +174,12 @@ impl Scanner<'_> {
             whole = false;
             self.at += 1;
             let _ = self.take(b'-') || self.take(b'+');
-            if self.digits() == 0 {
+            if self.digits().0 == 0 {
                 return Err(self.fault("expected digits of an exponent"));
             }
+        }
+        if whole && digits <= 18 {
+            return Ok(Slot::Long(if is_negative { -number } else { number }));
         }
         let text = &self.line[start..self.at];
         if whole && let Ok(number) = text.parse() {
