@@ -15,10 +15,11 @@ mod tail;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
+use datafusion::physical_plan::ExecutionPlan;
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid};
 use henge_engine::segment::{PromotedSegment, Segment};
 use henge_engine::storage::DeepStorage;
-use henge_engine::table::{SegmentSource, VisibleSegment};
+use henge_engine::table::{KeptPlans, SegmentSource, VisibleSegment};
 use henge_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -64,6 +65,7 @@ pub struct DataSourceView {
     withheld: HashSet<SegmentUid>,
     /// Why what is not published cannot be shown: then nothing is.
     broken: Option<Error>,
+    plans: KeptPlans,
 }
 
 type Promoted = Arc<Mutex<HashMap<SegmentUid, Arc<PromotedSegment>>>>;
@@ -461,6 +463,7 @@ impl WorkingSource {
             tails,
             withheld,
             broken,
+            plans: KeptPlans::default(),
         })))
     }
 }
@@ -481,6 +484,7 @@ impl DataSourceView {
             tails: Vec::new(),
             withheld: HashSet::new(),
             broken: Some(error.duplicate()),
+            plans: KeptPlans::default(),
         }
     }
 
@@ -564,6 +568,10 @@ impl SegmentSource for DataSourceView {
 
     fn num_visible(&self) -> usize {
         self.num_visible
+    }
+
+    fn keep(&self, plan: Arc<dyn ExecutionPlan>) {
+        self.plans.keep(plan);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Physical operators over segments.
 //!
 //! Owns [`SegmentScanExec`], which reads selected rows, [`SegmentAggregateExec`], which folds them over dictionary codes
-//! into the states of partial aggregates, [`SegmentGroupExec`], which does whole aggregations, and what they stand on:
+//! into the states of partial aggregates, [`SegmentGroupExec`], which does whole aggregations, [`SegmentTopExec`], which
+//! leaves the first rows of an order, and what they stand on:
 //! [`Predicate`]s bound to a segment's dictionaries and indexes, ordinals that number a dimension's values across
 //! segments, work shared among output partitions, rows gathered late. Never plans.
 //!
@@ -23,6 +24,7 @@ mod reader;
 mod scan_work;
 mod segment_aggregate;
 mod segment_scan;
+mod segment_top;
 mod selection;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub(crate) use segment_aggregate::is_integral;
 pub use segment_aggregate::{Argument, Fold, FoldKind, GroupKey, SegmentAggregateExec, SegmentGroupExec, TimeKey, Top};
 pub(crate) use segment_aggregate::{foldable, groupable};
 pub use segment_scan::{Order, ScanSource, SegmentScanExec};
+pub use segment_top::{SegmentTopExec, TopKey};
 
 use crate::model::{Interval, SegmentId, SegmentUid};
 use crate::segment::Segment;

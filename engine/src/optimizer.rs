@@ -6,23 +6,26 @@ mod folding;
 mod segment_aggregate;
 mod segment_group;
 mod segment_partial;
+mod segment_top;
 
 use std::sync::Arc;
 
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
 use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use segment_aggregate::SegmentAggregateRule;
 pub use segment_group::SegmentGroupRule;
 pub use segment_partial::SegmentPartialRule;
+pub use segment_top::SegmentTopRule;
 
 type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
 /// Our physical rules. Each has its place in DataFusion's list, where [`all_physical_rules`] puts it.
 pub fn physical_rules() -> Rules {
-    vec![Arc::new(SegmentGroupRule), Arc::new(SegmentAggregateRule)]
+    vec![Arc::new(SegmentGroupRule), Arc::new(SegmentAggregateRule), Arc::new(SegmentTopRule)]
 }
 
 /// DataFusion's physical rules with ours among them.
@@ -38,6 +41,8 @@ pub fn with_ours(mut rules: Rules) -> Rules {
     insert(&mut rules, Arc::new(SegmentGroupRule), EnsureRequirements::new().name());
     // It would merge the two aggregations, of which we want the first.
     insert(&mut rules, Arc::new(SegmentAggregateRule), CombinePartialFinalAggregate::new().name());
+    // By then sorts know their limits, and scans from which end they are wanted.
+    insert(&mut rules, Arc::new(SegmentTopRule), EnsureCooperative::new().name());
     rules
 }
 

@@ -118,7 +118,8 @@ pub trait Dictionary: Debug + Send + Sync {
     /// The first code whose value is `>= value` bytewise, or the cardinality. Never the null. Only when sorted.
     fn lower_bound(&self, value: &str) -> Result<u32>;
 
-    /// All values in code order, null included: index it with codes. Decoded once, then kept.
+    /// All values in code order, null included: index it with codes. Decoded once, then kept; those of a large dictionary
+    /// only as long as somebody holds them.
     fn values(&self) -> Result<Arc<StringViewArray>>;
 
     /// Like [`Dictionary::values`], for who needs them only once: what was not decoded yet is not kept.

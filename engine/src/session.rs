@@ -10,6 +10,7 @@
 
 mod admission;
 mod bind;
+mod bound_cache;
 mod cancel;
 #[cfg(feature = "distributed")]
 mod cluster;
@@ -40,7 +41,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::TableReference;
-use datafusion::common::config::Dialect as ParserDialect;
+use datafusion::common::config::{ConfigOptions, Dialect as ParserDialect};
 #[cfg(feature = "distributed")]
 use datafusion::datasource::MemTable;
 use datafusion::error::Result as PlanResult;
@@ -64,6 +65,7 @@ pub use datafusion::sql::sqlparser::ast::Statement;
 
 pub use self::admission::QueryLimits;
 use self::admission::{Admission, Admitted};
+use self::bound_cache::{Asked, BoundCache};
 use self::cancel::Canceling;
 pub use self::depth::STACK_BYTES;
 pub use self::error::error_from_datafusion;
@@ -262,6 +264,7 @@ pub struct Session {
     context: SessionContext,
     options: SessionOptions,
     temporary: Temporary,
+    statements: BoundCache,
     plans: PlanCache,
     admission: Arc<Admission>,
     /// What its queries tell whoever asked, beside their rows.
@@ -295,6 +298,7 @@ impl Session {
             context: SessionContext::new_with_state(state),
             options,
             temporary,
+            statements: BoundCache::default(),
             plans: PlanCache::default(),
             admission: Arc::clone(&runtime.admission),
             notices: Arc::default(),
@@ -328,6 +332,33 @@ impl Session {
         for rewriter in &self.options.rewriters {
             statement = rewriter.rewrite(statement)?;
         }
+        if !matches!(statement, Statement::Query(_)) {
+            return self.plan_anew(statement, depth).await;
+        }
+        match self.asked(&statement).await? {
+            Asked::Bound(plan) => Ok(*plan),
+            Asked::Again(hash, asked) => {
+                let plan = self.plan_anew(statement, depth).await?;
+                self.statements.keep(hash, *asked, &plan).map_err(error_from_datafusion)?;
+                Ok(plan)
+            }
+            Asked::Anew => self.plan_anew(statement, depth).await,
+        }
+    }
+
+    /// What is known of a query. Nothing while the session has tables and views of its own.
+    async fn asked(&self, statement: &Statement) -> Result<Asked> {
+        let schema = self.context.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
+        let Some(tables) = schema.filter(|_| self.temporary.is_empty()) else { return Ok(Asked::Anew) };
+        let asked = self.statements.ask(statement, &self.settings(), tables.as_ref()).await;
+        asked.map_err(error_from_datafusion)
+    }
+
+    fn settings(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.context.state_ref().read().config().options())
+    }
+
+    async fn plan_anew(&self, mut statement: Statement, depth: usize) -> Result<LogicalPlan> {
         if let Some(plan) = variable::plan(&self.context, &statement)? {
             return Ok(plan);
         }
@@ -504,27 +535,41 @@ impl Session {
         if let (Some(broker), false) = (&self.broker, matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_))) {
             return cluster::stream(self, broker, plan, cancel).await;
         }
-        let (state, plan) = self.physical(plan, cancel).await.map_err(error_from_datafusion)?;
+        let (config, plan) = self.physical(plan, cancel).await.map_err(error_from_datafusion)?;
         let plan = cancel::watch(plan, cancel)?;
-        let context = TaskContext::from(&state);
-        let config = context.session_config().clone().with_extension(Arc::new(cancel.clone()));
-        let context = Arc::new(context.with_session_config(config));
+        let context = Arc::new(self.task(config.with_extension(Arc::new(cancel.clone()))));
         let stream = execute_stream(plan, context).map_err(error_from_datafusion)?;
         Ok(Box::pin(Canceling { stream, cancel: cancel.clone() }))
     }
 
     /// The operators of a plan, and the settings that they run under.
-    async fn physical(&self, plan: LogicalPlan, cancel: &Cancel) -> PlanResult<(SessionState, Arc<dyn ExecutionPlan>)> {
+    async fn physical(
+        &self,
+        plan: LogicalPlan,
+        cancel: &Cancel,
+    ) -> PlanResult<(SessionConfig, Arc<dyn ExecutionPlan>)> {
         if matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Ddl(_)) {
             let (state, plan) = self.context.execute_logical_plan(plan).await?.into_parts();
             let operators = state.create_physical_plan(&plan).await?;
-            return Ok((state, operators));
+            return Ok((state.config().clone(), operators));
+        }
+        let config = self.context.state_ref().read().config().clone();
+        if let Some(operators) = self.plans.operators(&plan, config.options())? {
+            return Ok((config, operators));
         }
         let state = self.context.state();
         let optimized = self.plans.optimize(&plan, &state, cancel)?;
         cancel.check()?;
         let operators = state.query_planner().create_physical_plan(&optimized, &state).await?;
-        Ok((state, operators))
+        self.plans.keep(&plan, config.options(), &operators)?;
+        Ok((config, operators))
+    }
+
+    /// What operators run in. They have their functions; only what comes over a network looks for them by name.
+    fn task(&self, config: SessionConfig) -> TaskContext {
+        let (functions, lambdas, aggregates, windows) = Default::default();
+        let runtime = self.context.runtime_env();
+        TaskContext::new(None, self.context.session_id(), config, functions, lambdas, aggregates, windows, runtime)
     }
 
     async fn collect(&self, plan: LogicalPlan, cancel: &Cancel) -> Result<Vec<RecordBatch>> {

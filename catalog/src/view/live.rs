@@ -6,6 +6,7 @@ use henge_engine::Result;
 use henge_engine::ingest::live::{LiveIndex, LiveSnapshot};
 use henge_engine::model::{Interval, SegmentId, SegmentSchema, SegmentUid, Timestamp};
 use henge_engine::segment::{PromotedSegment, Segment};
+use henge_engine::table::KeptPlans;
 use parking_lot::Mutex;
 
 use super::schemas::union;
@@ -200,6 +201,7 @@ impl LiveSource {
             tails: published.map_or_else(Vec::new, |view| view.tails.clone()),
             withheld: published.map_or_else(HashSet::new, |view| view.withheld.clone()),
             broken: published.and_then(|view| view.broken.as_ref()).map(henge_engine::Error::duplicate),
+            plans: KeptPlans::default(),
         })
     }
 }

@@ -59,7 +59,8 @@ impl PartialEq for Computed {
     }
 }
 
-/// Evaluates one expression block by block; one of a string dimension with few values once for each value.
+/// Evaluates one expression block by block; one of a string dimension once for each value, when so many rows have wanted
+/// theirs that it pays.
 #[derive(Debug)]
 pub(super) struct Evaluation {
     computed: Computed,
@@ -69,26 +70,29 @@ pub(super) struct Evaluation {
 }
 
 /// The values of an expression of one string dimension, of a segment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum ByCode {
-    #[default]
-    NotTried,
+    /// So many rows wanted theirs.
+    NotTried(usize),
     Known(ArrayRef),
     /// It fails for some value, which no selected row need have.
     Fails,
 }
 
+/// So many times more values than rows may be evaluated.
+const VALUES_PER_ROW: usize = 4;
+
 impl Evaluation {
     pub(super) fn new(computed: Computed, columns: &SegmentSchema) -> Self {
         let fields = computed.columns.iter().filter_map(|&index| columns.column(index)).map(arrow_field);
         let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
-        Self { computed, schema, readers: Vec::new(), by_code: ByCode::NotTried }
+        Self { computed, schema, readers: Vec::new(), by_code: ByCode::NotTried(0) }
     }
 
     pub(super) fn open(&mut self, segment: &dyn Segment, columns: &SegmentSchema) -> Result<()> {
         let readers = self.computed.columns.iter().map(|&index| Reader::open(segment, columns, index));
         self.readers = readers.collect::<Result<_>>()?;
-        self.by_code = ByCode::NotTried;
+        self.by_code = ByCode::NotTried(0);
         Ok(())
     }
 
@@ -104,7 +108,10 @@ impl Evaluation {
         let mut columns = Vec::with_capacity(self.readers.len());
         for (reader, field) in self.readers.iter_mut().zip(self.schema.fields()) {
             reader.append(block, rows)?;
-            columns.push(reader.finish(field)?);
+            columns.push(match reader {
+                Reader::Strings(reader) => Arc::new(reader.finish_passing()?) as ArrayRef,
+                reader => reader.finish(field)?,
+            });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
@@ -136,14 +143,17 @@ impl Evaluation {
 }
 
 impl ByCode {
-    /// The values by code, where there are no more of them than `num_rows` that want theirs.
+    /// The values by code, where there are not many more of them than rows that wanted theirs; `num_rows` do now.
     fn values(&mut self, computed: &Computed, dictionary: &dyn Dictionary, num_rows: usize) -> Option<&ArrayRef> {
-        if matches!(self, Self::NotTried) && dictionary.cardinality() <= num_rows {
-            *self = evaluate_values(computed, dictionary).map_or(Self::Fails, Self::Known);
+        if let Self::NotTried(rows) = self {
+            *rows += num_rows;
+            if dictionary.cardinality() <= *rows * VALUES_PER_ROW {
+                *self = evaluate_values(computed, dictionary).map_or(Self::Fails, Self::Known);
+            }
         }
         match self {
             Self::Known(values) => Some(values),
-            Self::NotTried | Self::Fails => None,
+            Self::NotTried(_) | Self::Fails => None,
         }
     }
 }

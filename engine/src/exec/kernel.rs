@@ -50,15 +50,58 @@ pub(super) fn places(bits: &[u64], rows: &mut Vec<u32>) {
     }
 }
 
+/// The sum of the values whose bit is set, which is known to fit; there is no bit for what is not a value.
+pub(super) fn sum_marked(values: &[i64], bits: &[u64]) -> i64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has the feature.
+        return unsafe { x86::sum_marked_avx512(values, bits) };
+    }
+    sum_marked_plainly(values, bits)
+}
+
+fn sum_marked_plainly(values: &[i64], bits: &[u64]) -> i64 {
+    let mut sum = 0_i64;
+    for (word, values) in bits.iter().zip(values.chunks(64)) {
+        let mut left = *word;
+        while left != 0 {
+            sum = sum.wrapping_add(values[left.trailing_zeros() as usize]);
+            left &= left - 1;
+        }
+    }
+    sum
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
         __m256i, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_min_epu32, _mm256_movemask_ps,
-        _mm256_set1_epi32, _mm256_sub_epi32, _mm512_add_epi32, _mm512_cmplt_epu32_mask, _mm512_loadu_si512,
-        _mm512_maskz_compress_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_storeu_si512, _mm512_sub_epi32,
+        _mm256_set1_epi32, _mm256_sub_epi32, _mm512_add_epi32, _mm512_add_epi64, _mm512_cmplt_epu32_mask,
+        _mm512_loadu_si512, _mm512_mask_add_epi64, _mm512_maskz_compress_epi32, _mm512_reduce_add_epi64,
+        _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
     };
 
-    use super::mark_range_plainly;
+    use super::{mark_range_plainly, sum_marked_plainly};
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn sum_marked_avx512(values: &[i64], bits: &[u64]) -> i64 {
+        let whole = values.len() / 64;
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for (word, values) in bits.iter().zip(values.chunks_exact(64)) {
+            if *word == 0 {
+                continue;
+            }
+            for (i, lane) in values.chunks_exact(8).enumerate() {
+                // SAFETY: the lane has eight values.
+                let values = unsafe { _mm512_loadu_si512(lane.as_ptr().cast()) };
+                let sum = &mut sums[i % 2];
+                *sum = _mm512_mask_add_epi64(*sum, (word >> (i * 8)) as u8, *sum, values);
+            }
+        }
+        let rest = sum_marked_plainly(&values[whole * 64..], bits.get(whole..).unwrap_or_default());
+        let [even, odd] = sums;
+        rest.wrapping_add(_mm512_reduce_add_epi64(_mm512_add_epi64(even, odd)))
+    }
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn mark_range_avx512(codes: &[u32], start: u32, len: u32, bits: &mut [u64]) -> usize {
@@ -144,6 +187,10 @@ mod tests {
                 let expected = (0..count).filter(|&i| codes[i as usize].wrapping_sub(start) < len);
                 assert_eq!(rows, expected.collect::<Vec<_>>());
                 assert_eq!(mark_range(&codes, start, len, &mut fast), 0, "nothing is marked twice");
+                let values: Vec<i64> = codes.iter().map(|&code| i64::from(code) * 1_000_003 - 77_000_000).collect();
+                let expected = rows.iter().map(|&row| values[row as usize]).sum::<i64>();
+                assert_eq!(sum_marked(&values, &fast), expected);
+                assert_eq!(sum_marked_plainly(&values, &fast), expected);
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct HengeOptions {
     /// Whether whole aggregations do, with one code space for all segments. Off, each segment is aggregated by itself
     /// and DataFusion puts the groups together.
     pub segment_group: bool,
+    /// Whether the first rows of an order are found before the others' columns are read. Off, DataFusion's sort does it.
+    pub segment_top: bool,
     /// Whether conditions on `__time` and on string dimensions are answered from dictionaries and indexes. Off,
     /// DataFusion filters rows; segments and blocks are still skipped by time.
     pub filter_pushdown: bool,
@@ -108,6 +110,7 @@ impl HengeOptions {
             approximate_count_distinct: dialect == SqlDialect::Druid,
             segment_aggregate: true,
             segment_group: true,
+            segment_top: true,
             filter_pushdown: true,
             allow_partial_results: false,
             shuffle: Shuffle::Auto,
@@ -153,6 +156,7 @@ impl ExtensionOptions for HengeOptions {
             "approximate_count_distinct" => self.approximate_count_distinct = switch(key, value)?,
             "segment_aggregate" => self.segment_aggregate = switch(key, value)?,
             "segment_group" => self.segment_group = switch(key, value)?,
+            "segment_top" => self.segment_top = switch(key, value)?,
             "filter_pushdown" => self.filter_pushdown = switch(key, value)?,
             "allow_partial_results" => self.allow_partial_results = switch(key, value)?,
             "shuffle" => self.shuffle = shuffle(value)?,
@@ -194,6 +198,11 @@ impl ExtensionOptions for HengeOptions {
                 "segment_group",
                 self.segment_group.to_string(),
                 "Whether whole aggregations run on dictionary codes, where they can",
+            ),
+            entry(
+                "segment_top",
+                self.segment_top.to_string(),
+                "Whether the first rows of an order are found before the columns of the others are read",
             ),
             entry(
                 "filter_pushdown",

@@ -165,12 +165,21 @@ impl StringReader {
         self.codes.clear();
         Ok(strings)
     }
+
+    /// The same for who drops the strings before the reader: they may lie in the dictionary, however large it is.
+    pub(super) fn finish_passing(&mut self) -> Result<StringViewArray> {
+        let strings = self.values.shared(self.column.dictionary(), &self.codes)?;
+        self.codes.clear();
+        Ok(strings)
+    }
 }
 
 /// Turns codes of one dictionary into strings.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     asked: usize,
+    /// The whole dictionary, once it is worth while.
+    decoded: Option<Arc<StringViewArray>>,
 }
 
 /// Dictionaries with fewer bytes of text than this are shared by the arrays made from them. Of greater ones an array
@@ -180,11 +189,21 @@ const SHARED_BYTES: usize = 256 * 1024;
 impl Values {
     /// The values of `codes`. A dictionary is decoded whole only once a good part of it was asked for.
     pub(super) fn of(&mut self, dictionary: &dyn Dictionary, codes: &[u32]) -> Result<StringViewArray> {
+        let strings = self.shared(dictionary, codes)?;
+        let text_bytes: usize = strings.data_buffers().iter().map(|buffer| buffer.len()).sum();
+        Ok(if self.decoded.is_some() && text_bytes > SHARED_BYTES { strings.gc() } else { strings })
+    }
+
+    /// The same; the text may be the dictionary's.
+    fn shared(&mut self, dictionary: &dyn Dictionary, codes: &[u32]) -> Result<StringViewArray> {
         self.asked += codes.len();
         if self.asked < dictionary.cardinality() / 8 {
             return Ok(dictionary.values_of(codes)?);
         }
-        let values = dictionary.values()?;
+        let values = match &self.decoded {
+            Some(values) => values,
+            None => &*self.decoded.insert(dictionary.values()?),
+        };
         let views = values.views();
         let gathered = codes.iter().map(|&code| views[code as usize]).collect::<ScalarBuffer<u128>>();
         let nulls = dictionary
@@ -192,9 +211,7 @@ impl Values {
             .then(|| NullBuffer::new(BooleanBuffer::collect_bool(codes.len(), |i| codes[i] != 0)))
             .filter(|nulls| nulls.null_count() > 0);
         // SAFETY: the views come from an array over the same buffers.
-        let strings = unsafe { StringViewArray::new_unchecked(gathered, values.data_buffers().to_vec(), nulls) };
-        let text_bytes: usize = values.data_buffers().iter().map(|buffer| buffer.len()).sum();
-        Ok(if text_bytes > SHARED_BYTES { strings.gc() } else { strings })
+        Ok(unsafe { StringViewArray::new_unchecked(gathered, values.data_buffers().to_vec(), nulls) })
     }
 }
 

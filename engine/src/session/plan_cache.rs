@@ -2,15 +2,17 @@
 //!
 //! How a query is optimized hangs on the query itself, on what its tables look like and on the session's settings. So an
 //! equal query of data sources, under the same settings, has the optimized plan that it had before, with its tables as
-//! they are now in the place of those of then. Segments are chosen later, when the plan is made physical.
+//! they are now in the place of those of then. Segments are chosen later, when the plan is made physical. Operators over
+//! one data source are kept by what shows its segments, and are used again for as long as it shows the same.
 //!
-//! Invariants: only what is asked a second time is kept. A plan that is kept holds no table, and so no segment. A query
+//! Invariants: only what is asked a second time is kept. A plan that is kept here holds no table, and so no segment;
+//! operators are held weakly. A query
 //! with a function whose value may differ from one time to the next (`now()`), or of anything but data sources (a view
 //! may have changed), is always optimized anew.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::TableReference;
@@ -20,12 +22,13 @@ use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, Volatility};
-
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
 use parking_lot::Mutex;
 
 use super::planning;
-use crate::exec::Cancel;
-use crate::table::DataSourceTable;
+use crate::exec::{Cancel, SegmentScanExec};
+use crate::table::{DataSourceTable, SegmentSource};
 
 /// Plans that a session keeps: more than the queries of a dashboard.
 const MOST_PLANS: usize = 32;
@@ -53,9 +56,17 @@ struct Remembered {
     hash: u64,
     query: LogicalPlan,
     optimized: LogicalPlan,
+    operators: Option<Operators>,
 }
 
-type Sources = HashMap<TableReference, Arc<dyn TableSource>>;
+/// Operators over the segments that a source shows, which keeps them.
+#[derive(Clone)]
+struct Operators {
+    source: Weak<dyn SegmentSource>,
+    plan: Weak<dyn ExecutionPlan>,
+}
+
+pub(super) type Sources = HashMap<TableReference, Arc<dyn TableSource>>;
 
 impl PlanCache {
     /// The query, analyzed and optimized.
@@ -68,30 +79,107 @@ impl PlanCache {
         let optimized = planning::optimize(query, state, cancel)?;
         let mut kept = self.kept.lock();
         if kept.was_asked(hash) {
-            let emptied = |(name, source): (&TableReference, &Arc<dyn TableSource>)| {
-                let empty = Arc::new(LogicalTableSource::new(source.schema())) as Arc<dyn TableSource>;
-                (name.clone(), empty)
-            };
-            let emptied = sources.iter().map(emptied).collect();
+            let emptied = emptied(&sources);
             let query = with_sources(query.clone(), &emptied)?;
             let kept_plan = with_sources(optimized.clone(), &emptied)?;
-            kept.put(Remembered { hash, query, optimized: kept_plan });
+            kept.put(Remembered { hash, query, optimized: kept_plan, operators: None });
         }
         Ok(optimized)
     }
+
+    /// The operators that the query had, not begun, if its data source shows the same segments as then. Its settings are
+    /// `settings`.
+    pub(super) fn operators(
+        &self,
+        query: &LogicalPlan,
+        settings: &Arc<ConfigOptions>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(source) = data_sources(query)?.as_ref().and_then(only_source) else { return Ok(None) };
+        let hash = self.hasher.hash_one(query);
+        let known = self.kept.lock().known(hash, query, settings).and_then(|known| known.operators.clone());
+        let Some(known) = known else { return Ok(None) };
+        match known.plan.upgrade() {
+            // The weak one keeps the address from being used again.
+            Some(plan) if std::ptr::addr_eq(known.source.as_ptr(), Arc::as_ptr(&source)) => {
+                reset_plan_states(plan).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Has the operators of a query kept for the next time, if it is known and they can be used again.
+    pub(super) fn keep(
+        &self,
+        query: &LogicalPlan,
+        settings: &Arc<ConfigOptions>,
+        operators: &Arc<dyn ExecutionPlan>,
+    ) -> Result<()> {
+        let Some(source) = data_sources(query)?.as_ref().and_then(only_source) else { return Ok(()) };
+        let hash = self.hasher.hash_one(query);
+        let mut kept = self.kept.lock();
+        if let Some(known) = kept.known(hash, query, settings)
+            && can_run_again(operators)?
+        {
+            source.keep(Arc::clone(operators));
+            known.operators = Some(Operators { source: Arc::downgrade(&source), plan: Arc::downgrade(operators) });
+        }
+        Ok(())
+    }
+}
+
+/// Where the segments of the only data source of a query come from.
+fn only_source(sources: &Sources) -> Option<Arc<dyn SegmentSource>> {
+    let mut sources = sources.values();
+    let (Some(source), None) = (sources.next(), sources.next()) else { return None };
+    let table = source_as_provider(source).ok()?;
+    Some(Arc::clone(table.downcast_ref::<DataSourceTable>()?.source()))
+}
+
+/// Operators of which nothing is left of an execution once their state is reset.
+const LASTING: &[&str] = &[
+    "AggregateExec",
+    "CoalescePartitionsExec",
+    "CooperativeExec",
+    "FilterExec",
+    "GlobalLimitExec",
+    "LocalLimitExec",
+    "PlaceholderRowExec",
+    "ProjectionExec",
+    "SegmentAggregateExec",
+    "SegmentGroupExec",
+    "SegmentScanExec",
+    "SegmentTopExec",
+    "SortExec",
+    "SortExec(TopK)",
+    "SortPreservingMergeExec",
+];
+
+/// Whether operators can be used for another execution. Not where a filter that sharpened in one would stay sharp.
+fn can_run_again(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut lasts = true;
+    plan.apply(|node| {
+        let scan = node.downcast_ref::<SegmentScanExec>();
+        lasts &= LASTING.contains(&node.name()) && scan.is_none_or(|scan| scan.dynamic_filters().is_empty());
+        Ok(if lasts { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(lasts)
 }
 
 impl Kept {
     fn get(&mut self, hash: u64, query: &LogicalPlan, settings: &Arc<ConfigOptions>) -> Option<LogicalPlan> {
+        Some(self.known(hash, query, settings)?.optimized.clone())
+    }
+
+    /// What is known of a query, which from now on is the one used last.
+    fn known(&mut self, hash: u64, query: &LogicalPlan, settings: &Arc<ConfigOptions>) -> Option<&mut Remembered> {
         if !self.settings.as_ref().is_some_and(|made| Arc::ptr_eq(made, settings)) {
             *self = Self { settings: Some(Arc::clone(settings)), ..Self::default() };
             return None;
         }
         let place = self.plans.iter().position(|known| known.hash == hash && known.query == *query)?;
         let known = self.plans.remove(place)?;
-        let optimized = known.optimized.clone();
         self.plans.push_back(known);
-        Some(optimized)
+        self.plans.back_mut()
     }
 
     /// Whether a query was asked lately. From now on it was.
@@ -115,7 +203,7 @@ impl Kept {
 }
 
 /// The tables of a query by name; `None` if some of it is not a data source, or what it gives may change by itself.
-fn data_sources(query: &LogicalPlan) -> Result<Option<Sources>> {
+pub(super) fn data_sources(query: &LogicalPlan) -> Result<Option<Sources>> {
     let mut sources = Sources::new();
     let mut lasts = true;
     query.apply_with_subqueries(|node| {
@@ -153,8 +241,17 @@ fn data_sources(query: &LogicalPlan) -> Result<Option<Sources>> {
     Ok((lasts && !sources.is_empty()).then_some(sources))
 }
 
+/// Tables that look the same and hold nothing.
+pub(super) fn emptied(sources: &Sources) -> Sources {
+    let emptied = |(name, source): (&TableReference, &Arc<dyn TableSource>)| {
+        let empty = Arc::new(LogicalTableSource::new(source.schema())) as Arc<dyn TableSource>;
+        (name.clone(), empty)
+    };
+    sources.iter().map(emptied).collect()
+}
+
 /// The plan over other tables of the same names.
-fn with_sources(plan: LogicalPlan, sources: &Sources) -> Result<LogicalPlan> {
+pub(super) fn with_sources(plan: LogicalPlan, sources: &Sources) -> Result<LogicalPlan> {
     plan.transform_down_with_subqueries(|node| {
         Ok(match node {
             LogicalPlan::TableScan(mut scan) => match sources.get(&scan.table_name) {
@@ -272,6 +369,77 @@ mod tests {
         assert_eq!(fixture.plans(), 1);
         fixture.replace(edits(&[("a", 2)], false));
         assert!(held.upgrade().is_none());
+    }
+
+    /// The operators kept for a query, if its data source still shows the same segments.
+    async fn operators(fixture: &Fixture, sql: &str) -> Option<Arc<dyn ExecutionPlan>> {
+        let statement = fixture.session.parse(sql).unwrap().remove(0);
+        let plan = fixture.session.plan(statement).await.unwrap();
+        let settings = Arc::clone(fixture.session.context().state_ref().read().config().options());
+        fixture.session.plans.operators(&plan, &settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn operators_are_used_again_over_the_same_segments() {
+        let fixture = Fixture::new();
+        let top = "SELECT __time, page FROM edits ORDER BY __time DESC, page LIMIT 2";
+        for sql in [EDITS, "SELECT count(*) FROM edits", "SELECT * FROM edits WHERE page = 'a' LIMIT 1", top] {
+            let first = fixture.ask(sql).await;
+            assert!(operators(&fixture, sql).await.is_none(), "{sql}");
+            for _ in 0..4 {
+                assert_eq!(fixture.ask(sql).await, first);
+            }
+            assert!(operators(&fixture, sql).await.is_some(), "{sql}");
+            let (a, b) = futures::join!(fixture.ask(sql), fixture.ask(sql));
+            assert_eq!((&a, &b), (&first, &first), "{sql}");
+        }
+        fixture.replace(edits(&[("a", 5), ("c", 7)], false));
+        assert!(operators(&fixture, EDITS).await.is_none());
+        assert!(fixture.ask(EDITS).await.contains("| a    | 5 "));
+        assert!(operators(&fixture, EDITS).await.is_some());
+        fixture.ask("SET henge.segment_top = off").await;
+        assert!(operators(&fixture, EDITS).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_bound_statement_means_what_its_names_mean_now() {
+        let fixture = Fixture::new();
+        for _ in 0..3 {
+            assert!(fixture.ask(EDITS).await.contains("| a    | 4 "));
+        }
+        assert_eq!(fixture.session.statements.len(), 1);
+        // A table of the session comes before the data source of that name.
+        fixture.ask("CREATE TEMP TABLE edits AS SELECT 'mine' AS page, 9 AS added").await;
+        for _ in 0..3 {
+            assert!(fixture.ask(EDITS).await.contains("| mine | 9 "));
+        }
+        fixture.ask("DROP TABLE edits").await;
+        assert!(fixture.ask(EDITS).await.contains("| a    | 4 "));
+        // A name in other letters might come to mean another table; one of a subquery is not a table's.
+        for sql in [
+            "SELECT count(*) FROM \"Edits\"",
+            "WITH e AS (SELECT page FROM edits) SELECT count(*) FROM e",
+            "SELECT count(*) FROM edits WHERE __time < now()",
+        ] {
+            for _ in 0..3 {
+                assert!(fixture.ask(sql).await.contains("| 3 "), "{sql}");
+            }
+            assert_eq!(fixture.session.statements.len(), 1, "{sql}");
+        }
+        fixture.tables.deregister_table("edits").unwrap();
+        let statement = fixture.session.parse(EDITS).unwrap().remove(0);
+        assert!(fixture.session.plan(statement).await.unwrap_err().to_string().contains("edits"));
+    }
+
+    #[tokio::test]
+    async fn operators_whose_filters_sharpen_are_not_kept() {
+        let fixture = Fixture::new();
+        fixture.ask("SET henge.segment_top = off").await;
+        let latest = "SELECT page, added FROM edits ORDER BY added DESC LIMIT 1";
+        for _ in 0..4 {
+            assert!(fixture.ask(latest).await.contains("| a    | 3 "));
+        }
+        assert!(operators(&fixture, latest).await.is_none());
     }
 
     #[tokio::test]

@@ -94,6 +94,11 @@ impl Temporary {
         Arc::clone(&self.schema) as _
     }
 
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.lock().is_empty()
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
         self.at_commit.lock().clear();

@@ -47,6 +47,11 @@ impl DataSourceTable {
         &self.name
     }
 
+    /// Where its segments come from.
+    pub fn source(&self) -> &Arc<dyn SegmentSource> {
+        &self.source
+    }
+
     /// The segments that may hold rows within `times`. Asks nothing of the others.
     fn segments(&self, times: &TimeRanges) -> Result<Vec<VisibleSegment>> {
         let Some((start, end)) = times.hull() else { return Ok(Vec::new()) };

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::{SegmentSource, VisibleSegment};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::{KeptPlans, SegmentSource, VisibleSegment};
 use crate::error::{Error, Result};
 use crate::model::{ColumnRole, ColumnSchema, Interval, SegmentId, SegmentSchema, SegmentUid};
 use crate::segment::Segment;
@@ -10,12 +12,13 @@ use crate::segment::Segment;
 pub struct FixedSource {
     schema: Arc<SegmentSchema>,
     segments: Vec<VisibleSegment>,
+    plans: KeptPlans,
 }
 
 impl FixedSource {
     /// `segments` must not hold a row twice; `schema` has the columns of all of them.
     pub fn new(schema: Arc<SegmentSchema>, segments: Vec<VisibleSegment>) -> Self {
-        Self { schema, segments }
+        Self { schema, segments, plans: KeptPlans::default() }
     }
 
     /// All rows of `segments`, as partitions of one interval. The columns are the union of theirs. Fails when two
@@ -33,7 +36,7 @@ impl FixedSource {
             clip: Interval::ETERNITY,
             segment,
         });
-        Ok(Self { schema, segments: visible.collect() })
+        Ok(Self::new(schema, visible.collect()))
     }
 }
 
@@ -48,6 +51,10 @@ impl SegmentSource for FixedSource {
 
     fn num_visible(&self) -> usize {
         self.segments.len()
+    }
+
+    fn keep(&self, plan: Arc<dyn ExecutionPlan>) {
+        self.plans.keep(plan);
     }
 }
 

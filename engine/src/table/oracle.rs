@@ -198,12 +198,19 @@ struct Setting {
     batch_size: usize,
     segment_aggregate: bool,
     segment_group: bool,
+    segment_top: bool,
     filter_pushdown: bool,
 }
 
 impl Setting {
-    const DEFAULT: Self =
-        Self { partitions: 1, batch_size: 8192, segment_aggregate: true, segment_group: true, filter_pushdown: true };
+    const DEFAULT: Self = Self {
+        partitions: 1,
+        batch_size: 8192,
+        segment_aggregate: true,
+        segment_group: true,
+        segment_top: true,
+        filter_pushdown: true,
+    };
 }
 
 /// Two sessions in which the table `t` is ours, and DataFusion's own.
@@ -229,6 +236,7 @@ fn session(table: Arc<dyn TableProvider>, setting: Setting) -> SessionContext {
         for (key, value) in [
             ("henge.segment_aggregate", setting.segment_aggregate.to_string()),
             ("henge.segment_group", setting.segment_group.to_string()),
+            ("henge.segment_top", setting.segment_top.to_string()),
             ("henge.filter_pushdown", setting.filter_pushdown.to_string()),
             ("datafusion.execution.target_partitions", setting.partitions.to_string()),
             ("datafusion.execution.batch_size", setting.batch_size.to_string()),
@@ -415,13 +423,10 @@ fn setting() -> impl Strategy<Value = Setting> {
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.7),
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.8),
     )
-        .prop_map(|(partitions, batch_size, segment_aggregate, segment_group, filter_pushdown)| Setting {
-            partitions,
-            batch_size,
-            segment_aggregate,
-            segment_group,
-            filter_pushdown,
+        .prop_map(|(partitions, batch_size, segment_aggregate, segment_group, segment_top, filter_pushdown)| {
+            Setting { partitions, batch_size, segment_aggregate, segment_group, segment_top, filter_pushdown }
         })
 }
 
@@ -455,6 +460,34 @@ proptest! {
         let group_by = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", keys.join(", ")) };
         let output = keys.iter().chain(&aggregates).enumerate().map(|(i, expr)| format!("{expr} AS c{i}"));
         let sql = format!("SELECT {} FROM t{condition}{group_by}", output.collect::<Vec<_>>().join(", "));
+        runtime().block_on(compare(&data(seed, &sizes), setting, &sql));
+    }
+}
+
+const ORDERS: &[&str] =
+    &["few", "some", "many", "number", "long", "float", "double", "whole", "__time", "date_trunc('hour', __time)"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What rows are ordered by is all that is shown of them, so that ties do not matter.
+    #[test]
+    fn the_first_rows_of_an_order_are_those_of_datafusion(
+        seed in any::<u64>(),
+        sizes in sizes(),
+        condition in prop::option::of(condition()),
+        mut order in prop::sample::subsequence(ORDERS, 1..4).prop_shuffle(),
+        direction in prop::collection::vec(0..5_usize, 4),
+        limit in prop_oneof![Just(0), Just(1), 2..40, Just(700)],
+        offset in prop_oneof![3 => Just(0), 1 => 0..30],
+        setting in setting(),
+    ) {
+        let condition = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        let shown = order.iter().enumerate().map(|(i, expr)| format!("{expr} AS c{i}")).collect::<Vec<_>>().join(", ");
+        let directions = ["", " DESC", " NULLS FIRST", " DESC NULLS LAST", " NULLS LAST"];
+        let order = order.drain(..).zip(&direction).map(|(expr, direction)| format!("{expr}{}", directions[*direction]));
+        let order = order.collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT {shown} FROM t{condition} ORDER BY {order} LIMIT {limit} OFFSET {offset}");
         runtime().block_on(compare(&data(seed, &sizes), setting, &sql));
     }
 }
@@ -505,6 +538,10 @@ fn queries_answer_alike_with_each_fast_path_on_and_off() {
         "SELECT few, n, count(*) FROM (SELECT few, long + 1 n, number m FROM t WHERE double > 0) WHERE m < 2 GROUP BY few, n",
         "SELECT few, sum(x), count(*) FROM (SELECT few, long * number x FROM t) GROUP BY few",
         "SELECT many, long FROM t WHERE long > 900 ORDER BY long DESC, many LIMIT 20",
+        "SELECT * FROM t WHERE few = 'b' ORDER BY __time DESC, many, some, long, double LIMIT 31 OFFSET 3",
+        "SELECT upper(some), many, long + 1 FROM t ORDER BY few DESC NULLS LAST, many, __time, long LIMIT 12",
+        "SELECT some, few, many, tags, whole FROM t WHERE whole > 0 ORDER BY some NULLS FIRST, whole DESC, many LIMIT 500",
+        "SELECT few, max(m) FROM (SELECT few, many m FROM t ORDER BY double DESC NULLS LAST, many, long LIMIT 50) GROUP BY few",
         "SELECT many, number FROM t WHERE number = 1 AND few = 'a' AND long / number > 3 ORDER BY many, long LIMIT 40",
         "SELECT time_floor(__time, 'P1M'), count(*), sum(double), min(__time) FROM t WHERE long > 7 GROUP BY 1",
         "SELECT date_trunc('hour', __time) h, min(long), max(double) FROM t GROUP BY h HAVING count(*) > 100",
@@ -528,6 +565,7 @@ fn queries_answer_alike_with_each_fast_path_on_and_off() {
                 segment_aggregate: bits & 2 == 0,
                 filter_pushdown: bits & 4 == 0,
                 segment_group: bits & 8 == 0,
+                segment_top: bits & 8 == 0,
                 ..Setting::DEFAULT
             };
             runtime.block_on(compare(&data, setting, sql));

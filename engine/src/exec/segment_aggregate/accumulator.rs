@@ -15,6 +15,7 @@ use super::input::{Ends, Input, InputValues, Summary};
 use super::loops::{Groups, add_valid, combine, count_codes, fold, fold_greatest, fold_least, sum_in_lanes};
 use crate::aggregate::estimate_of_texts;
 use crate::error::Error;
+use crate::exec::kernel;
 use crate::exec::ordinals::Numbering;
 use crate::model::ColumnType;
 
@@ -203,6 +204,25 @@ impl Accumulator {
             }
             (Totals::Distinct(sets), InputValues::Codes { codes, .. }) => sets.add(groups, codes, validity),
             _ => {}
+        }
+    }
+
+    /// Whether all that is wanted is a count or a sum of rows none of which is null.
+    pub(super) fn takes_marked(&self, inputs: &[Input]) -> bool {
+        match (&self.totals, self.input) {
+            _ if self.valid.is_some() => false,
+            (Totals::Nothing, None) => true,
+            (Totals::Sum(_), Some(input)) => inputs[input].is_of_whole_longs(),
+            _ => false,
+        }
+    }
+
+    /// Adds the loaded rows whose bit is set to the only group.
+    pub(super) fn add_marked(&mut self, inputs: &[Input], bits: &[u64]) {
+        if let (Totals::Sum(sums), Some(input)) = (&mut self.totals, self.input)
+            && let InputValues::Long(values) = inputs[input].values()
+        {
+            sums[0] += kernel::sum_marked(values, bits);
         }
     }
 

@@ -125,6 +125,12 @@ impl Grouping {
         self.rows = counts;
     }
 
+    /// Counts rows where there is one group.
+    pub(super) fn count_in_one(&mut self, rows: u64) {
+        self.rows.resize(1, 0);
+        self.rows[0] += rows;
+    }
+
     /// The groups of the rows last loaded.
     pub(super) fn groups(&self) -> Groups<'_> {
         match &self.layout {

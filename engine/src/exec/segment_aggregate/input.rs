@@ -153,6 +153,15 @@ impl Input {
             }
     }
 
+    /// Whether it is of a column of longs, none of which is null or filtered out.
+    pub(super) fn is_of_whole_longs(&self) -> bool {
+        let is_whole = |source: &ColumnSource| match &source.reader {
+            Reader::Long(reader) => !reader.column.has_nulls(),
+            _ => false,
+        };
+        self.filter.is_none() && matches!(&self.source, Source::Column(source) if is_whole(source))
+    }
+
     /// The greatest that a sum of the segment's values can be, either way; `None` if nothing is known of it.
     pub(super) fn greatest_sum(&self, num_rows: usize) -> Result<Option<u128>> {
         match &self.source {

@@ -2,6 +2,7 @@
 
 use arrow::buffer::NullBuffer;
 
+use crate::exec::kernel;
 use crate::widened::widened;
 
 /// To which group each row belongs.
@@ -71,9 +72,22 @@ pub(super) fn count_codes(counts: &mut [u64], groups: Groups<'_>, codes: &[u32])
                 start = end;
             }
         }
-        Groups::Each(groups) => count_those(counts, groups, |row| codes[row] != 0),
+        Groups::Each(groups) => {
+            let mut bits = vec![0; codes.len().div_ceil(64)];
+            let not_null = kernel::mark_range(codes, 1, u32::MAX, &mut bits);
+            if not_null * FEW_OF > codes.len() {
+                let codes = &codes[..groups.len()];
+                return count_those(counts, groups, |row| codes[row] != 0);
+            }
+            let mut rows = Vec::new();
+            kernel::places(&bits, &mut rows);
+            rows.iter().for_each(|&row| counts[groups[row as usize] as usize] += 1);
+        }
     }
 }
+
+/// Where at most one in so many rows counts, those are looked for first.
+const FEW_OF: usize = 4;
 
 /// Counts the rows of each group for which `counts_in` says so.
 fn count_those(counts: &mut [u64], groups: &[u32], counts_in: impl Fn(usize) -> bool) {
@@ -357,5 +371,10 @@ mod tests {
         let mut of_runs = vec![0; 2];
         count_codes(&mut of_runs, Groups::Runs(&[(1, 4), (0, 1000)]), &codes);
         assert_eq!(of_runs, [664, 2]);
+        let few = (0..1000_u32).map(|i| u32::from(i % 9 == 0)).collect::<Vec<_>>();
+        let mut counts = vec![1; 7];
+        count_codes(&mut counts, Groups::Each(&groups), &few);
+        let expected = |group| 1 + (0..1000).filter(|i| i % 9 == 0 && i % 7 == group).count() as u64;
+        assert_eq!(counts, (0..7).map(expected).collect::<Vec<_>>());
     }
 }

@@ -151,6 +151,9 @@ impl Table {
                 Rows::All(len)
             }
             Selected::Some(bits) => {
+                if self.fold_marked(bits.as_slice(), block, len)? {
+                    return Ok(true);
+                }
                 Selected::rows_into(&bits, &mut self.rows);
                 Rows::Some(&self.rows)
             }
@@ -172,6 +175,27 @@ impl Table {
             input.load(block, rows)?;
         }
         self.add_rows(block)?;
+        Ok(true)
+    }
+
+    /// Counts and sums the rows of a block whose bit is set, if that is all that is wanted of one group: then no row needs to
+    /// be picked out. False, and nothing done, if there is more to do.
+    fn fold_marked(&mut self, bits: &[u64], block: usize, len: usize) -> Result<bool> {
+        let Self { grouping, inputs, accumulators, condition, .. } = self;
+        let fits = condition.is_none()
+            && grouping.has_no_keys()
+            && accumulators.iter().all(|accumulator| accumulator.takes_marked(inputs));
+        if !fits {
+            return Ok(false);
+        }
+        for input in inputs.iter_mut() {
+            input.load(block, Rows::All(len))?;
+        }
+        grouping.count_in_one(bits.iter().map(|word| u64::from(word.count_ones())).sum());
+        for accumulator in accumulators {
+            accumulator.resize(1);
+            accumulator.add_marked(inputs, bits);
+        }
         Ok(true)
     }
 

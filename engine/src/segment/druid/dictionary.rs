@@ -236,7 +236,7 @@ impl Dictionary for DruidDictionary {
 
     fn values_of(&self, codes: &[u32]) -> Result<StringViewArray> {
         if let Some(values) = self.values.get() {
-            return pick(values, codes);
+            return pick(&values, codes);
         }
         let mut values = StringViewBuilder::with_capacity(codes.len());
         for &code in codes {

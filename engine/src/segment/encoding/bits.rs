@@ -41,9 +41,16 @@ pub(in crate::segment) fn unpack<'a>(
     let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
     Ok((0..count).map(move |i| {
         let bit = i * width as usize;
-        (window(bytes, bit / 8) >> (bit % 8)) as u64 & mask
+        // Eight bytes hold a value of so few bits wherever it begins, and there mostly are eight.
+        match bytes.get(bit / 8..).and_then(|rest| rest.first_chunk()) {
+            Some(chunk) if width <= NARROW => u64::from_le_bytes(*chunk) >> (bit % 8) & mask,
+            _ => (window(bytes, bit / 8) >> (bit % 8)) as u64 & mask,
+        }
     }))
 }
+
+/// Numbers of at most so many bits never reach into a ninth byte.
+const NARROW: u32 = 57;
 
 /// Sixteen bytes from `at` on, with zeros after the end.
 fn window(bytes: &[u8], at: usize) -> u128 {

@@ -426,6 +426,13 @@ fn patch<L: Lane>(
             return Err(reader.damaged("has more patches than it says"));
         };
         positions = rest;
+        // Every byte is a place of a whole stretch.
+        if let Ok(stretch) = <&mut [L; STRETCH]>::try_from(&mut *stretch) {
+            for (&position, value) in here.iter().zip(&mut values) {
+                stretch[usize::from(position)] = minimum.plus(L::from_bits(value));
+            }
+            continue;
+        }
         for (&position, value) in here.iter().zip(&mut values) {
             let Some(slot) = stretch.get_mut(usize::from(position)) else {
                 return Err(reader.damaged("patches a row that it does not have"));

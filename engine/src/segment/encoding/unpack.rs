@@ -17,8 +17,12 @@ const fn place(row: usize) -> usize {
 /// A vector of `width` bits a value into `out`, `reference` added to each.
 pub(super) fn unpack_u32(packed: &[u8], width: u8, reference: u32, out: &mut [u32]) {
     check(packed, width, 32, out);
+    if width == 0 {
+        out.fill(reference);
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
-    if width > 0 {
+    {
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has the feature, and the lengths were checked.
             return unsafe { x86::u32_avx512(packed, width, reference, out) };
@@ -34,8 +38,12 @@ pub(super) fn unpack_u32(packed: &[u8], width: u8, reference: u32, out: &mut [u3
 /// Like [`unpack_u32`].
 pub(super) fn unpack_u64(packed: &[u8], width: u8, reference: u64, out: &mut [u64]) {
     check(packed, width, 64, out);
+    if width == 0 {
+        out.fill(reference);
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
-    if width > 0 {
+    {
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has the feature, and the lengths were checked.
             return unsafe { x86::u64_avx512(packed, width, reference, out) };
