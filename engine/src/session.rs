@@ -333,16 +333,16 @@ impl Session {
             statement = rewriter.rewrite(statement)?;
         }
         if !matches!(statement, Statement::Query(_)) {
-            return self.plan_anew(statement, depth).await;
+            return self.plan_anew(statement, depth, cancel).await;
         }
         match self.asked(&statement).await? {
             Asked::Bound(plan) => Ok(*plan),
             Asked::Again(hash, asked) => {
-                let plan = self.plan_anew(statement, depth).await?;
+                let plan = self.plan_anew(statement, depth, cancel).await?;
                 self.statements.keep(hash, *asked, &plan).map_err(error_from_datafusion)?;
                 Ok(plan)
             }
-            Asked::Anew => self.plan_anew(statement, depth).await,
+            Asked::Anew => self.plan_anew(statement, depth, cancel).await,
         }
     }
 
@@ -358,7 +358,7 @@ impl Session {
         Arc::clone(self.context.state_ref().read().config().options())
     }
 
-    async fn plan_anew(&self, mut statement: Statement, depth: usize) -> Result<LogicalPlan> {
+    async fn plan_anew(&self, mut statement: Statement, depth: usize, cancel: &Cancel) -> Result<LogicalPlan> {
         if let Some(plan) = variable::plan(&self.context, &statement)? {
             return Ok(plan);
         }
