@@ -1,5 +1,4 @@
-//! More of the fault matrix, with whole clusters: disks that are full, half of the servers silent, a server that comes and
-//! goes, clients that do not read, and more of them than a broker lets in.
+//! More of the fault matrix, with whole clusters: disks that are full, a server that comes and goes, clients that do not read, and more of them than a broker lets in.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +19,6 @@ pub fn trials() -> Vec<Trial> {
         Trial::ignorable_test("servers::matrix::f13_the_disk_of_the_cache_is_full", full_cache_disk),
         Trial::ignorable_test("servers::matrix::f28_the_disk_for_spilled_data_is_full", full_spill_disk),
         Trial::test("servers::matrix::f24_f29_clients_do_not_read_and_there_are_too_many", crowded),
-        Trial::test("servers::matrix::f59_half_of_the_historicals_are_silent", half_silent),
         Trial::test("servers::matrix::f61_a_historical_comes_and_goes", flapping),
     ]
 }
@@ -164,38 +162,6 @@ fn crowded() -> Result<(), Failed> {
     until("the workers to be idle", || {
         Ok((cluster.historicals[0].ask("/status", None)?.1["queries"] == 0).then_some(()))
     })
-}
-
-/// Two of four historicals do not answer any more, as if the network to them were gone. It is probably that: nothing is
-/// loaded elsewhere or dropped, somebody is told, and queries go on.
-fn half_silent() -> Result<(), Failed> {
-    let zones: [&[&str]; 4] = [&["--zone", "a"], &["--zone", "a"], &["--zone", "b"], &["--zone", "b"]];
-    let cluster = start(Place::new()?, &zones, &[])?;
-    cluster.load(12, 5)?;
-    cluster.broker.becomes(SUM, "180")?;
-    let all = |coordinator: &Node| coordinator.printed().matches("ordered to").count();
-    let before = all(&cluster.coordinator);
-    for silent in &cluster.historicals[..2] {
-        silent.signal("STOP")?;
-    }
-    until("the tier to be left alone", || {
-        let (_, page) = cluster.coordinator.ask("/", None)?;
-        Ok(page.to_string().contains("lost many servers at once").then_some(()))
-    })?;
-    for _ in 0..5 {
-        cluster.sum_is(180)?;
-    }
-    ensure(all(&cluster.coordinator) == before, || cluster.coordinator.printed())?;
-    for silent in &cluster.historicals[..2] {
-        silent.signal("CONT")?;
-    }
-    until("all to be well", || {
-        let (_, page) = cluster.coordinator.ask("/", None)?;
-        Ok((!page.to_string().contains("lost many servers at once")).then_some(()))
-    })?;
-    cluster.is_loaded()?;
-    ensure(all(&cluster.coordinator) == before, || cluster.coordinator.printed())?;
-    cluster.sum_is(180)
 }
 
 /// A historical dies and comes back, again and again: all answers are right, and nothing is fetched for it.
