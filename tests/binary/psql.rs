@@ -12,12 +12,13 @@ use crate::harness::{block_on, contains, ensure, missing};
 type Check = fn(SocketAddr) -> Result<(), Failed>;
 
 pub fn trials() -> Vec<Trial> {
-    let trials: [(&str, Check); 5] = [
+    let trials: [(&str, Check); 6] = [
         ("lists_what_there_is", lists),
         ("describes_a_data_source", describes),
         ("prints_groups", groups),
         ("shows_where_an_error_is", errors),
         ("copies_out", copies),
+        ("temporary_tables_go_or_are_emptied_at_commit", at_commit),
     ];
     let trial = |(name, run): (&str, Check)| {
         Trial::ignorable_test(format!("binary::psql::{name}"), move || {
@@ -99,6 +100,26 @@ fn errors(server: SocketAddr) -> Result<(), Failed> {
     contains(&ended.err, &["ERROR:  42703: ", "nope", "\nLINE 2:   nope\n          ^"])?;
     let syntax = psql(server, &["-v", "VERBOSITY=verbose"], "SELECT page FRO wikipedia WHERE")?;
     contains(&syntax.err, &["ERROR:  42601: ", "\nLINE 1: SELECT page FRO wikipedia WHERE\n"])
+}
+
+/// As PostgreSQL 15 answers the same commands, one after the other in one session.
+fn at_commit(server: SocketAddr) -> Result<(), Failed> {
+    let table = |name: &str, what: &str| format!("CREATE TEMP TABLE {name} ON COMMIT {what} AS SELECT 7 AS x");
+    let (dropped, emptied) = (table("a", "DROP"), table("b", "DELETE ROWS"));
+    let commands = [
+        "BEGIN",
+        &dropped,
+        &emptied,
+        "SELECT 'within', a.x, b.x FROM a, b",
+        "COMMIT",
+        "SELECT 'after', count(*) FROM b",
+        // Outside of a transaction it is gone at once.
+        &dropped,
+    ];
+    let arguments = commands.iter().flat_map(|command| ["-c", command]).collect::<Vec<_>>();
+    let ended = psql(server, &[&["-At", "-q"], arguments.as_slice()].concat(), "SELECT x FROM a")?;
+    contains(&ended.out, &["within|7|7", "after|0"])?;
+    contains(&ended.err, &["relation \"a\" does not exist"])
 }
 
 fn copies(server: SocketAddr) -> Result<(), Failed> {
