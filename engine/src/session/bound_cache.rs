@@ -27,7 +27,7 @@ use super::{CATALOG, SCHEMA};
 use crate::table::DataSourceTable;
 
 /// As many as plans that are kept.
-const MOST_STATEMENTS: usize = 32;
+const MOST_STATEMENTS: usize = 64;
 
 /// Statements that were asked once, of which no more is known.
 const MOST_ASKED: usize = 256;

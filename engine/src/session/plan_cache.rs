@@ -31,7 +31,7 @@ use crate::exec::{Cancel, SegmentScanExec};
 use crate::table::{DataSourceTable, SegmentSource};
 
 /// Plans that a session keeps: more than the queries of a dashboard.
-const MOST_PLANS: usize = 32;
+const MOST_PLANS: usize = 64;
 
 /// Queries that were asked once, of which no more is known.
 const MOST_ASKED: usize = 256;
