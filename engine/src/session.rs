@@ -22,6 +22,7 @@ mod explain;
 mod insert;
 mod json;
 mod label;
+mod lately;
 mod plan_cache;
 mod planning;
 mod rule;

@@ -22,15 +22,13 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement, visit_relations};
 use parking_lot::Mutex;
 
+use super::lately::AskedLately;
 use super::plan_cache::{Sources, data_sources, emptied, with_sources};
 use super::{CATALOG, SCHEMA};
 use crate::table::DataSourceTable;
 
 /// As many as plans that are kept.
 const MOST_STATEMENTS: usize = 64;
-
-/// Statements that were asked once, of which no more is known.
-const MOST_ASKED: usize = 256;
 
 #[derive(Default)]
 pub(super) struct BoundCache {
@@ -42,7 +40,7 @@ pub(super) struct BoundCache {
 struct Kept {
     /// Under which the statements were bound. Settings are copied before they are changed, for this holds them.
     settings: Option<Arc<ConfigOptions>>,
-    asked: VecDeque<u64>,
+    asked: AskedLately,
     /// The one used longest ago first.
     bound: VecDeque<Arc<Bound>>,
 }
@@ -78,7 +76,7 @@ impl BoundCache {
         {
             return Ok(Asked::Bound(Box::new(plan)));
         }
-        Ok(match self.kept.lock().was_asked(hash) {
+        Ok(match self.kept.lock().asked.was_asked(hash) {
             true => Asked::Again(hash, Box::new(statement.clone())),
             false => Asked::Anew,
         })
@@ -143,18 +141,6 @@ impl Kept {
         let known = self.bound.remove(place)?;
         self.bound.push_back(Arc::clone(&known));
         Some(known)
-    }
-
-    /// Whether a statement was asked lately. From now on it was.
-    fn was_asked(&mut self, hash: u64) -> bool {
-        if self.asked.contains(&hash) {
-            return true;
-        }
-        if self.asked.len() == MOST_ASKED {
-            self.asked.pop_front();
-        }
-        self.asked.push_back(hash);
-        false
     }
 
     fn put(&mut self, bound: Bound) {

@@ -26,15 +26,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use parking_lot::Mutex;
 
+use super::lately::AskedLately;
 use super::planning;
 use crate::exec::{Cancel, SegmentScanExec};
 use crate::table::{DataSourceTable, SegmentSource};
 
 /// Plans that a session keeps: more than the queries of a dashboard.
 const MOST_PLANS: usize = 64;
-
-/// Queries that were asked once, of which no more is known.
-const MOST_ASKED: usize = 256;
 
 #[derive(Default)]
 pub(super) struct PlanCache {
@@ -46,8 +44,7 @@ pub(super) struct PlanCache {
 struct Kept {
     /// Under which the plans were made. Settings are copied before they are changed, for this holds them.
     settings: Option<Arc<ConfigOptions>>,
-    /// Hashes of queries asked, the oldest first.
-    asked: VecDeque<u64>,
+    asked: AskedLately,
     /// The one used longest ago first.
     plans: VecDeque<Remembered>,
 }
@@ -78,7 +75,7 @@ impl PlanCache {
         }
         let optimized = planning::optimize(query, state, cancel)?;
         let mut kept = self.kept.lock();
-        if kept.was_asked(hash) {
+        if kept.asked.was_asked(hash) {
             let emptied = emptied(&sources);
             let query = with_sources(query.clone(), &emptied)?;
             let kept_plan = with_sources(optimized.clone(), &emptied)?;
@@ -180,18 +177,6 @@ impl Kept {
         let known = self.plans.remove(place)?;
         self.plans.push_back(known);
         self.plans.back_mut()
-    }
-
-    /// Whether a query was asked lately. From now on it was.
-    fn was_asked(&mut self, hash: u64) -> bool {
-        if self.asked.contains(&hash) {
-            return true;
-        }
-        if self.asked.len() == MOST_ASKED {
-            self.asked.pop_front();
-        }
-        self.asked.push_back(hash);
-        false
     }
 
     fn put(&mut self, plan: Remembered) {

@@ -411,11 +411,15 @@ fn to_taker(node: &Node, uri: &Uri) -> Response {
     let Some(taker) = node.taker(data_source) else {
         return Failure(no_taker()).into_response();
     };
+    sent_to(node, &taker.name, uri).unwrap_or_else(|| Failure(no_taker()).into_response())
+}
+
+/// Has a client ask another server; its request, with its body, comes again there. `None` if the server's name is no
+/// address.
+fn sent_to(node: &Node, server: &str, uri: &Uri) -> Option<Response> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    match HeaderValue::from_str(&format!("{}://{}{path}", node.scheme(), taker.name)) {
-        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
-        Err(_) => Failure(no_taker()).into_response(),
-    }
+    let location = HeaderValue::from_str(&format!("{}://{server}{path}", node.scheme())).ok()?;
+    Some((StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response())
 }
 
 /// Nobody takes rows.
@@ -432,11 +436,7 @@ fn elsewhere(node: &Node, leader: Option<String>, uri: &Uri) -> Response {
     let Some(leader) = leader.filter(|leader| *leader != node.server.name) else {
         return Failure(no_leader()).into_response();
     };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    match HeaderValue::from_str(&format!("{}://{leader}{path}", node.scheme())) {
-        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
-        Err(_) => Failure(no_leader()).into_response(),
-    }
+    sent_to(node, &leader, uri).unwrap_or_else(|| Failure(no_leader()).into_response())
 }
 
 fn nothing_here(node: &Node) -> Response {

@@ -2,16 +2,15 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::LOCATION;
-use axum::http::{HeaderValue, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::Method;
+use axum::response::Response;
 use henge_catalog::realtime::supervisor::SupervisorSpec;
 use henge_catalog::store::{ServerRecord, SupervisorRecord};
 use henge_engine::error::{Category, Persona};
 use henge_engine::{Error, Result};
 
 use super::super::supervisor::PATH;
-use super::{Node, no_taker};
+use super::{Node, no_taker, sent_to};
 
 /// Specs are short.
 const MAX_SPEC_BYTES: usize = 16 << 20;
@@ -111,9 +110,5 @@ fn at(node: &Node, server: &ServerRecord, request: Request) -> Place {
     if server.name == node.server.name {
         return Place::Here(request);
     }
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    match HeaderValue::from_str(&format!("{}://{}{path}", node.scheme(), server.name)) {
-        Ok(location) => Place::Elsewhere((StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()),
-        Err(_) => Place::Coordinator(request),
-    }
+    sent_to(node, &server.name, request.uri()).map_or_else(|| Place::Coordinator(request), Place::Elsewhere)
 }
